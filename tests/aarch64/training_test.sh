@@ -1,12 +1,12 @@
 #!/bin/bash
-# The program of another processor: prepares, trains, is killed and resumed, samples and exports; keeps its bits, and agrees
-# with this machine's program within rounding.
+# The program for another processor prepares, trains, is killed and resumed, samples and exports. It reproduces its bits
+# and agrees with this machine's program within rounding.
 #   training_test.sh <angel-ptm, emulated> <tiny_moe.textproto> <work folder> <angel-ptm of this machine>
 native=$4
 source "$(dirname -- "${BASH_SOURCE[0]}")/../launch/program_testing.sh" "${@:1:3}"
 small=("${common[@]}" --set data.sequence_length=16 --set model.hunyuan_lm.max_position_embeddings=16
        --set batch.global_batch_sequences=2)
-# Bytes above 127 are where a char's sign shows.
+# Bytes above 127 show whether char is signed.
 for i in $(seq 1 60); do echo "第 $i 页：über $((i * 31 % 17)) naïve façades → ½ ☃ é"; done > "$work/text/e.txt"
 
 expect "version" 0 "CPU kernels for portable" "$program" --version
@@ -16,7 +16,7 @@ refused "a level of another processor" "--isa: wanted one of portable" "$program
   --set output.directory="$work/refused"
 expect "prepare" 0 "unigram entropy" "$program" prepare "${small[@]}"
 
-# run <program> <name> <arguments...>: four steps with a checkpoint after every second.
+# run <program> <name> <arguments...>: trains four steps with a checkpoint after every second.
 run() {
   local with=$1 name=$2
   shift 2
@@ -25,7 +25,7 @@ run() {
 }
 numbers() { grep -oE '"(loss|grad_norm)": [^,}]+' "$work/$1/metrics.jsonl"; }
 weights() { cat "$work/$1"/checkpoints/step-00000004/*.safetensors | cksum; }
-# same <name> <name>: eight numbers each, bit for bit.
+# same <name> <name>: each run has eight numbers, equal bit for bit.
 same() {
   [[ $(numbers "$1" | wc -l) -eq 8 && $(numbers "$1") == "$(numbers "$2")" ]] ||
     failed "$1 and $2 differ: $(numbers "$1" | tail -n 2), $(numbers "$2" | tail -n 2)"
@@ -47,7 +47,7 @@ fi
 
 dense=(--set model.hunyuan_lm.num_experts=0 --set model.hunyuan_lm.moe_topk=0 --set model.hunyuan_lm.router_aux_loss_coefficient=0
        --set model.hunyuan_lm.tie_word_embeddings=true)
-# check <name> <relative difference to this machine's> <arguments...>: of one model and type.
+# check <name> <relative difference to this machine's> <arguments...>: checks one model and type.
 check() {
   local name=$1 most=$2
   shift 2
@@ -65,7 +65,7 @@ check moe-bf16 2e-2 --set numerics.compute=BF16
 check dense-bf16 2e-2 "${dense[@]}" --set numerics.compute=BF16
 [[ $(numbers moe) != "$(numbers moe-bf16)" ]] || failed "bf16 has the bits of fp32: nothing is compared"
 
-# Killed after its first checkpoint, it ends with the bits of the run that nobody killed.
+# A run killed after its first checkpoint ends with the bits of one that was not killed.
 run "$program" killed --set communication.local_ranks=2 --set output.log_every_steps=1 > "$work/killed.log" 2>&1 &
 pid=$!
 until grep -q "^step 3/" "$work/killed.log" || ! kill -0 $pid 2> /dev/null; do sleep 0.05; done
@@ -81,12 +81,12 @@ expect "inspect" 0 "every byte matches its checksum" "$program" inspect "$work/m
 expect "generate" 0 "--- 页 über" "$program" generate --checkpoint "$work/moe-2" --prompt "页 über" --tokens 4
 expect "export" 0 "compared every tensor" "$program" export --checkpoint "$work/moe-2" --format huggingface --output "$work/hf"
 if [[ -x $native ]]; then
-  # What one processor has written the other reads, and goes on with; that its last bits are others is said.
+  # Each processor reads what the other has written and continues from it, and says that the last bits differ.
   expect "inspect here" 0 "every byte matches its checksum" "$native" inspect "$work/moe-2" --verify
   expect "resume of this machine's run" 0 "resumed" run "$program" moe-here --resume --set steps=5
   grep -q "^note: the numerics change: .*matrix library OpenBLAS" <<< "$output" || failed "no note of other numerics: $output"
 fi
-# Less memory, the same bits: pages move to the host and to files.
+# Little memory, so that pages move to the host and to files; the bits stay the same.
 expect "little memory" 0 "file tier: " run "$program" little --set communication.local_ranks=2 \
   --set "memory.nvme.directory=$work" --set memory.nvme.allow_buffered=true --set memory.device_bytes=1000000 \
   --set memory.host_bytes=1000000 --set memory.page_bytes=8192

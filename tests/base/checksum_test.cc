@@ -15,7 +15,8 @@ TEST(ChecksumTest, PublishedValues) {
   EXPECT_EQ(Xxh3(std::string_view()), 0x2d06800538d394c2u);
 }
 
-// Beyond the short forms of both algorithms; XXH64's by an implementation of our own from its specification.
+// Inputs beyond the short forms of both algorithms. XXH64's values come from our own implementation of its
+// specification.
 TEST(ChecksumTest, LongInputs) {
   std::vector<std::byte> data(100000);
   for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<std::byte>(i * 31 >> 3);

@@ -1,4 +1,5 @@
-// Child processes for tests of what a process cannot undo: losing root's powers, failing system calls, being killed.
+// Runs tests in child processes, for what a process cannot undo: dropping root's powers, failing system calls, being
+// killed.
 #ifndef ANGEL_PTM_TESTS_BASE_CHILD_PROCESS_H_
 #define ANGEL_PTM_TESTS_BASE_CHILD_PROCESS_H_
 
@@ -19,7 +20,7 @@
 
 namespace angel_ptm {
 
-// Runs `body` in a child process; EXPECT and ASSERT work in it and fail this test too.
+// Runs `body` in a child process. EXPECT and ASSERT work in it, and their failures fail this test too.
 inline void RunInChild(const std::function<void()>& body) {
   std::fflush(nullptr);
   const pid_t child = fork();
@@ -33,7 +34,7 @@ inline void RunInChild(const std::function<void()>& body) {
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << "in the child process; what it printed is above";
 }
 
-// The same as a user for whom permissions hold, which are not root's business. `directory` is given to that user.
+// The same as a user who is not root, so that permissions apply. `directory` is given to that user.
 inline void RunUnprivileged(const std::string& directory, const std::function<void()>& body) {
   constexpr uid_t kNobody = 65534;
   RunInChild([&] {
@@ -46,8 +47,8 @@ inline void RunUnprivileged(const std::string& directory, const std::function<vo
   });
 }
 
-// Makes every later system call `number` of this process whose argument number `argument` has this value fail with
-// `error`; false where the system does not let a process do so. For child processes: it cannot be undone.
+// Makes every later system call `number` of this process fail with `error` if its argument number `argument` has this
+// value. Returns false where the system does not allow that. Call it in child processes only: it cannot be undone.
 inline bool FailSystemCall(int number, int argument, uint32_t value, int error) {
   const auto offset = static_cast<uint32_t>(offsetof(seccomp_data, args) + sizeof(uint64_t) * argument);
   sock_filter filter[] = {
@@ -62,7 +63,7 @@ inline bool FailSystemCall(int number, int argument, uint32_t value, int error) 
   return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
 }
 
-// Whether FailSystemCall works here, tried in a child process.
+// Whether FailSystemCall works here; tries it in a child process.
 inline bool SystemCallsCanFail() {
   const pid_t child = fork();
   if (child == 0) _exit(FailSystemCall(SYS_close, 0, UINT32_MAX, EINVAL) ? 0 : 1);

@@ -60,7 +60,7 @@ TEST_F(FileTest, RefusesWhatItShouldNotRead) {
   EXPECT_THAT(Message(ReadFile(At("a"), 4).status()), HasSubstr("/a has 5 B, at most 4 B expected"));
   EXPECT_EQ(ReadFile(At("none")).status().code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(Message(ReadFile(folder_.path()).status()), HasSubstr("is a directory, not a file"));
-  // A pipe without a writer would be waited for.
+  // Opening a pipe without a writer would block.
   ASSERT_EQ(mkfifo(At("pipe").c_str(), 0600), 0);
   EXPECT_THAT(Message(ReadFile(At("pipe")).status()), HasSubstr("is not a regular file"));
   const auto reader = FileReader::Open(At("a"));
@@ -101,7 +101,7 @@ TEST_F(FileTest, TwoDoNotWriteOneFile) {
     EXPECT_THAT(Message(WriteFile(At("a"), "second")),
                 AllOf(HasSubstr("cannot write " + At("a")), HasSubstr("another process is writing it")));
     ASSERT_TRUE(first->Close().ok());
-    EXPECT_FALSE(WriteFile(At("a"), "second").ok());  // until the name is the first one's, or free
+    EXPECT_FALSE(WriteFile(At("a"), "second").ok());  // until the first has its name, or gives it up
     ASSERT_TRUE(first->Commit().ok());
     EXPECT_EQ(Slurp(At("a")), "first");
     EXPECT_TRUE(WriteFile(At("a"), "third").ok());
@@ -140,7 +140,8 @@ TEST_F(FileTest, MakesDirectories) {
   EXPECT_FALSE(MakeDirectories("").ok());
 }
 
-// A directory that may be written but not opened cannot be synced: every new level is synced into the one above it.
+// Creating directories syncs every new level into its parent. A parent that may be written but not opened cannot be
+// synced.
 TEST_F(FileTest, MakesDirectoriesDurable) {
   RunUnprivileged(folder_.path(), [&] {
     using std::filesystem::perms;
@@ -175,7 +176,7 @@ TEST(PathTest, Parts) {
   EXPECT_EQ(ParentDirectory("/"), "/");
 }
 
-// A second SIGTERM, while the last checkpoint is saved, must not make that fail.
+// A second SIGTERM while the last checkpoint is being saved must not make the save fail.
 TEST_F(FileTest, SignalsDoNotEndASync) {
   syncs_to_interrupt = 3;
   EXPECT_EQ(WriteFile(At("a"), "text"), absl::OkStatus());

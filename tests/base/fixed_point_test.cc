@@ -18,7 +18,7 @@ FixedPointSum SumOf(const std::vector<double>& terms) {
   return sum;
 }
 
-// Squares of numbers as far apart as gradients get.
+// Squares of numbers whose range is that of gradients.
 std::vector<double> Squares(int count) {
   std::vector<double> squares;
   for (int i = 0; i < count; ++i) {
@@ -57,7 +57,7 @@ TEST(FixedPointSum, IsExactForRepresentableTerms) {
   for (double x : {0.0, 1.0, 3.0, 0x1p-128, 0x1.8p-100, 0x1p100, 123456789.0, 0x1.fffffffffffffp126}) {
     EXPECT_EQ(SumOf({x}).ToDouble(), x) << x;
   }
-  // 2^100 + 2^-100 needs 200 bits: the sum keeps them, only the conversion rounds down.
+  // 2^100 + 2^-100 needs 200 bits: the sum keeps them all, and only the conversion rounds, down.
   FixedPointSum sum = SumOf({0x1p100, 0x1p-100});
   EXPECT_EQ(sum.ToDouble(), 0x1p100);
   EXPECT_NE(sum, SumOf({0x1p100}));
@@ -84,7 +84,7 @@ TEST(FixedPointSum, CountsWhatHasNoValue) {
 
 TEST(FixedPointSum, OverflowIsNotSilent) {
   FixedPointSum sum;
-  for (int i = 0; i < 4; ++i) sum.Add(0x1p126);  // 2^128 is one more than it holds
+  for (int i = 0; i < 4; ++i) sum.Add(0x1p126);  // 2^128 is one more than the sum holds
   EXPECT_GT(sum.non_finite, 0u);
   FixedPointSum half = SumOf({0x1p126, 0x1p126});
   half.Add(FixedPointSum(half));

@@ -1,5 +1,6 @@
 #!/bin/bash
-# compare_test.sh <compare> <work directory>: the gate of benchmarks/compare lets through what it should, and nothing else.
+# compare_test.sh <compare> <work directory>: benchmarks/compare, the gate, lets through what it should and nothing
+# else.
 set -uo pipefail
 compare=$1 work=$2
 rm -rf -- "$work" && mkdir -p -- "$work" && cd -- "$work" || exit 1
@@ -37,16 +38,16 @@ expect 0 "0 of 2 worse" --tolerance 0.12 base slow
 write longer rate more 1.2
 write longer seconds less 2.21
 expect 1 "1 of 2 worse" base longer
-# A median over repeats and files: one bad value of three is noise.
+# The median over repeats and files decides: one bad value of three is noise.
 write noisy rate more 0.5 1.0
 write noisy seconds less 2.0
 write again rate more 1.0
 write again seconds less 9.0 2.0
 expect 0 "0 of 2 worse" base noisy again
-# What the baseline's own repeats differ by is allowed.
+# A difference within the spread of the baseline's own repeats is allowed.
 write wide rate more 1.0 1.3 0.7
 expect 0 "0 of 1 worse" wide slow
-# Nothing measured is not a pass.
+# A case without measurements does not pass.
 write part rate more 1.0
 expect 1 "MISSING" base part
 expect 0 "new" part base

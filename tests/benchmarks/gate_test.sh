@@ -1,5 +1,5 @@
 #!/bin/bash
-# gate_test.sh <benchmarks/gate> <compare> <work folder>: the gate's script with cmake and the benchmarks replaced by words.
+# gate_test.sh <benchmarks/gate> <compare> <work folder>: the gate's script with stand-ins for cmake and the benchmarks.
 set -uo pipefail
 script=$1 compare=$2 work=$3
 rm -rf -- "$work" && mkdir -p -- "$work"/{bin,benchmarks,build/release/bin} || exit 1
@@ -7,7 +7,7 @@ cp -- "$script" "$work/benchmarks/gate"
 cp -- "${script%/*}/instructions" "$work/benchmarks/instructions"
 cp -- "$compare" "$work/build/release/bin/compare"
 failures=0
-# stand_in <file> <line...>: an executable script of these lines.
+# stand_in <file> <line...>: writes an executable script of these lines.
 stand_in() {
   printf '%s\n' '#!/bin/bash' "${@:2}" > "$work/$1"
   chmod +x "$work/$1"
@@ -23,7 +23,7 @@ says() {
     failures=$((failures + 1))
   fi
 }
-# measures <value>: what every benchmark finds from now on.
+# measures <value>: sets what every benchmark measures from now on.
 measures() {
   local name
   for name in kernels products plan; do
@@ -44,7 +44,7 @@ says 2 "nowhere cannot be read" nowhere
 says 2 "wanted a baseline's file"
 says 2 "unknown option --fast" --fast base
 says 2 "wanted whole numbers" base --repeat many
-# counts <value>: what valgrind counts from now on, of a program that is never started.
+# counts <value>: sets what valgrind counts from now on, for a program that is never started.
 counts() {
   stand_in bin/valgrind "times=1; [[ \$* != *steps=3* ]] || times=2" "echo \"==1== I   refs:      \$((times * $1))\" >&2"
 }

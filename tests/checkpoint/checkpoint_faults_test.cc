@@ -1,4 +1,4 @@
-// What a checkpoint survives or reports: kills, full disks, ranks that fail, and any damaged byte.
+// What a checkpoint survives or reports: kills, full disks, failing ranks, and any damaged byte.
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <sched.h>
@@ -30,8 +30,8 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-// Runs fn in a child process and returns what it wrote to the pipe's end given to it. The child never returns into the
-// test.
+// Runs fn in a child process, passing it the write end of a pipe, and returns what it wrote. The child never returns
+// into the test.
 template <typename Fn>
 std::string OutputOfChild(Fn&& fn, int* exit_code) {
   int ends[2];
@@ -63,10 +63,11 @@ void Send(int pipe_end, const std::string& text) {
   APTM_CHECK(write(pipe_end, text.data(), text.size()) == static_cast<ssize_t>(text.size()));
 }
 
-// Several files' worth of writes, so that kills hit every stage.
+// Large enough that a save takes many writes, so that kills hit every stage.
 Graph KillGraph() { return MakeGraph({{"a", {{150, 1000}}}, {"b", {{35, 1000}}}}); }
 
-// A child that saves one step after the other, or the same step again and again, and reports each, until it is killed.
+// A child process that saves one step after the other, or the same step again and again, and reports each until it is
+// killed.
 class SavingChild {
  public:
   SavingChild(const CheckpointOptions& options, const Graph& graph, int64_t first_step, bool same_step = false) {
@@ -115,10 +116,10 @@ TEST(CheckpointFaultsTest, AKillAtAnyInstantLeavesTheNewestCompleteOneReadable) 
   int64_t saved = 0;
   int interrupted = 0;
   double save_microseconds = 0;
-  // On a slow machine a save is mostly waiting, and few kills fall into what is written: as many as it takes.
+  // On a slow machine a save is mostly waiting, so few kills hit a write; repeated until one does.
   for (int round = 0; round < 15 || (interrupted == 0 && round < 200); ++round) {
     SavingChild child(options, graph, saved + 1);
-    // After at least one whole save the first time, later none to two, and a part of another.
+    // Waits for at least one whole save in the first round and for none to two later, then for part of another.
     for (int64_t wait = round == 0 ? 2 : static_cast<int64_t>(random() % 3); wait > 0; --wait) {
       const auto begin = std::chrono::steady_clock::now();
       ASSERT_TRUE(child.NextReport(&saved));
@@ -135,7 +136,7 @@ TEST(CheckpointFaultsTest, AKillAtAnyInstantLeavesTheNewestCompleteOneReadable) 
     EXPECT_EQ(latest->warning, "");
     const auto reader = CheckpointReader::Open(latest->path);
     ASSERT_TRUE(reader.ok()) << reader.status();
-    // The one that was reported last, or the next if the kill came between its rename and the report.
+    // The step reported last, or the next one if the kill came between its rename and its report.
     EXPECT_GE(reader->manifest().step, saved);
     EXPECT_LE(reader->manifest().step, saved + 1);
     saved = reader->manifest().step;
@@ -167,7 +168,7 @@ TEST(CheckpointFaultsTest, AKillWhileReplacingWithoutExchangeLeavesOneOfTheTwo) 
   }
 }
 
-// The file size limit of a process stands for a full disk where mounting one is not allowed.
+// Where mounting a full disk is not allowed, the process's file size limit stands in for it.
 TEST(CheckpointFaultsTest, AFullDiskIsOneErrorOnAllRanksAndTrainingGoesOn) {
   const TemporaryFolder dir;
   const Graph graph = KillGraph();
@@ -206,7 +207,7 @@ TEST(CheckpointFaultsTest, ARealFullDisk) {
   int code = 0;
   const std::string output = OutputOfChild(
       [&](int out) {
-        // A private mount that goes away with this process; without root in a user namespace of its own.
+        // A private mount that disappears with this process; without root, in a user namespace of its own.
         const uid_t user = geteuid();
         const gid_t group = getegid();
         if (unshare(user == 0 ? CLONE_NEWNS : CLONE_NEWUSER | CLONE_NEWNS) != 0) return 77;
@@ -251,7 +252,7 @@ class ObstructedCommunicator : public ForwardingCommunicator {
   std::string obstacle_;
 };
 
-// Those that ask a run to end come while it saves: from a launcher and from a scheduler, seconds apart.
+// While a run saves, signals that ask it to end arrive from a launcher and from a scheduler, seconds apart.
 TEST(CheckpointFaultsTest, SignalsWhileFilesAreSyncedDoNotFailASave) {
   const TemporaryFolder dir;
   const Graph graph = SmallGraph();
@@ -279,7 +280,7 @@ TEST(CheckpointFaultsTest, OneRanksFailureIsEveryRanksError) {
   EXPECT_TRUE(NamesIn(dir.path()).empty());
 }
 
-// Everything a resuming run would do.
+// Does everything that a resuming run would do.
 absl::Status OpenAndReadAll(const std::string& path, const Graph& graph) {
   ASSIGN_OR_RETURN(CheckpointReader reader, CheckpointReader::Open(path));
   RETURN_IF_ERROR(reader.Fit(*graph.table));
@@ -296,7 +297,8 @@ class DamageTest : public ::testing::Test {
     EXPECT_EQ(files_.size(), 4u);
     EXPECT_TRUE(OpenAndReadAll(path_, graph_).ok()) << OpenAndReadAll(path_, graph_);
   }
-  // Fails unless the checkpoint with this file replaced is refused with a message that names it.
+  // Replaces this file of the checkpoint with `bytes` and fails unless the checkpoint is refused with a message that
+  // names it.
   void ExpectDamageIsSeen(const std::string& file, const std::string& bytes, const std::string& what) {
     const std::string original = Slurp(path_ + "/" + file);
     Spill(path_ + "/" + file, bytes);
@@ -307,7 +309,7 @@ class DamageTest : public ::testing::Test {
     ASSERT_THAT(message, HasSubstr("damaged")) << what;
     Spill(path_ + "/" + file, original);
   }
-  // A manifest changed by someone who also corrects its checksum.
+  // Writes a changed manifest with a correct checksum.
   void WriteManifest(std::string text) {
     const size_t body = text.find('\n') + 1;
     text.replace(14, 16, ChecksumText(Xxh3(std::string_view(text).substr(body))));
@@ -324,7 +326,7 @@ TEST_F(DamageTest, EveryFlippedBitIsSeen) {
   std::mt19937 random(3);
   for (const std::string& file : files_) {
     const std::string bytes = Slurp(path_ + "/" + file);
-    // Every byte of the beginning, then samples; a random bit each.
+    // Changes a random bit in every byte of the beginning, then in a sample of bytes.
     for (size_t at = 0; at < bytes.size(); at += at < 100 ? 1 : 1 + random() % 300) {
       std::string flipped = bytes;
       flipped[at] = static_cast<char>(flipped[at] ^ (1 << random() % 8));
@@ -377,7 +379,7 @@ TEST_F(DamageTest, ShorterSlicesThanTheFilesAreSeen) {
   EXPECT_THAT(std::string(OpenAndReadAll(path_, graph_).message()), HasSubstr("lacks (part of) tensor parameters/a"));
 }
 
-// Numbers that would overflow, or ask for more memory than there is, with a checksum that is right.
+// Numbers that would overflow or ask for more memory than there is, under a correct checksum.
 TEST_F(DamageTest, NumbersOutOfRangeAreRefused) {
   const std::string good = Slurp(path_ + "/manifest.json");
   const auto message = [&](const std::string& from, const std::string& to) {

@@ -103,11 +103,11 @@ TEST(CheckpointTest, KeepsTheLastAndReplacesTheSameStep) {
   const CheckpointOptions options{.directory = dir.path(), .keep_last = 2};
   for (int64_t step : {10, 20, 30}) SaveWithRanks(options, graph, step, 2);
   EXPECT_THAT(NamesIn(dir.path()), ElementsAre("step-00000020", "step-00000030"));
-  // The same step again, at another world size.
+  // The same step again, with another world size.
   SaveWithRanks(options, graph, 30, 1);
   EXPECT_THAT(NamesIn(dir.path()), ElementsAre("step-00000020", "step-00000030"));
   EXPECT_EQ(CheckpointReader::Open(dir / "step-00000030")->manifest().world_size, 1);
-  // Resumed from an early checkpoint while later ones are there: the new one is never the one that goes.
+  // A run that was resumed from an early checkpoint saves while later ones exist: the new one is never pruned.
   SaveWithRanks(options, graph, 15, 1);
   EXPECT_TRUE(CheckpointReader::Open(dir / "step-00000015").ok());
 }
@@ -128,12 +128,12 @@ TEST(CheckpointTest, TemporariesAndIncompleteDirectoriesAreIgnored) {
   EXPECT_EQ(latest->warning.find("step-00000009"), std::string::npos);
   EXPECT_THAT(std::string(CheckpointReader::Open(dir / "step-00000011").status().message()),
               HasSubstr("not a complete checkpoint"));
-  // The next save clears what a killed run left.
+  // The next save removes what a killed run left.
   SaveWithRanks({.directory = dir.path()}, graph, 8, 1);
   EXPECT_FALSE(Exists(dir / "step-00000009.tmp"));
 }
 
-// Going on from an older checkpoint than the newest would in time replace that.
+// Resuming from an older checkpoint instead would in time replace the newest.
 TEST(CheckpointTest, ANewestThatCannotBeLookedIntoIsAnError) {
   const Graph graph = SmallGraph();
   const TemporaryFolder dir;
@@ -142,21 +142,21 @@ TEST(CheckpointTest, ANewestThatCannotBeLookedIntoIsAnError) {
   const auto newest = FindLatestCheckpoint(dir.path());
   EXPECT_THAT(std::string(newest.status().message()),
               HasSubstr("cannot look for " + (dir / "step-00000009/manifest.json")));
-  // An older one is only passed over.
+  // An older one that cannot be read is skipped.
   std::filesystem::create_symlink("step-00000003", dir / "step-00000003");
   std::filesystem::remove(dir / "step-00000009");
   const auto older = FindLatestCheckpoint(dir.path());
   ASSERT_TRUE(older.ok()) << older.status();
   EXPECT_EQ(older->path, dir / "step-00000007");
   EXPECT_THAT(older->warning, HasSubstr("ignored " + (dir / "step-00000003: cannot look for")));
-  // The whole directory.
+  // The whole directory cannot be read.
   std::filesystem::create_symlink("loop", dir / "loop");
   EXPECT_FALSE(FindLatestCheckpoint(dir / "loop/checkpoints").ok());
   EXPECT_FALSE(CheckpointReader::Open(dir / "loop/checkpoints").ok());
   EXPECT_EQ(FindLatestCheckpoint(dir / "none/checkpoints")->path, "");
 }
 
-// A folder under another's name would be taken for an older or newer checkpoint than it is.
+// A renamed folder would be taken for an older or newer checkpoint than it is.
 TEST(CheckpointTest, ARenamedOrSwappedOneIsRefused) {
   const Graph graph = SmallGraph();
   const TemporaryFolder dir;
@@ -173,7 +173,8 @@ TEST(CheckpointTest, ARenamedOrSwappedOneIsRefused) {
   std::filesystem::rename(dir / "aside", dir / "step-00000006");
   EXPECT_THAT(error("step-00000004"), HasSubstr("is named 4, holds step 6"));
   EXPECT_THAT(error("step-00000006"), HasSubstr("is named 6, holds step 4"));
-  // Names that are no checkpoint's: found by nobody, opened by whoever asks, but for one that names another step.
+  // Folders whose names are not a checkpoint's are never found, but open if asked for, unless the name states another
+  // step.
   std::filesystem::rename(dir / "step-00000099", dir / "step-99");
   EXPECT_THAT(FindLatestCheckpoint(dir.path())->warning,
               HasSubstr("step-99: a checkpoint of step 99 would be named step-00000099"));
@@ -210,7 +211,7 @@ TEST(CheckpointTest, ARefusalNamesTheNewestOlderOneThatIsWhole) {
   EXPECT_TRUE(WithOlderCheckpoint(absl::OkStatus(), dir / "step-00000010").ok());
 }
 
-// A run that goes on removes what a reader has just found.
+// A run that continues may prune what a reader has just found.
 TEST(CheckpointTest, AReaderBesideAPruningRunLooksAgain) {
   const Graph graph = MakeGraph({{"a", {{3000}}}});
   const TemporaryFolder dir;
@@ -225,7 +226,8 @@ TEST(CheckpointTest, AReaderBesideAPruningRunLooksAgain) {
   int64_t step = 1;
   const auto read = [&](const std::string& path) -> absl::Status {
     seen.push_back(path);
-    // Gone before it is opened, replaced by one of the same step, gone while it is read, and then at rest.
+    // The checkpoint is removed before it is opened, then replaced by one of the same step, then removed while it is
+    // read, and then left alone.
     if (seen.size() == 1) SaveWithRanks(options, graph, ++step, 1);
     if (seen.size() == 2) std::filesystem::remove(path + "/manifest.json");
     if (seen.size() == 2) SaveWithRanks(options, graph, step, 2);
@@ -238,7 +240,7 @@ TEST(CheckpointTest, AReaderBesideAPruningRunLooksAgain) {
   EXPECT_TRUE(status.ok()) << status;
   EXPECT_THAT(seen,
               ElementsAre(dir / "step-00000001", dir / "step-00000002", dir / "step-00000002", dir / "step-00000003"));
-  // What is damaged and stays is read once.
+  // A checkpoint that is damaged and stays is read only once.
   std::filesystem::remove(dir / "step-00000003/rank-00000-of-00001.safetensors");
   int reads = 0;
   const absl::Status damaged = ReadCheckpointBesideRun(find, [&](const std::string& path) {
@@ -249,7 +251,8 @@ TEST(CheckpointTest, AReaderBesideAPruningRunLooksAgain) {
   EXPECT_EQ(reads, 1);
 }
 
-// Of ranks that open it together each file is looked at by one, and what it reads later is checked all the same.
+// When ranks open a checkpoint together, each file is examined by one of them; each rank still verifies what it reads
+// later.
 TEST(CheckpointTest, RanksShareTheLooksAtFiles) {
   const Graph graph = MakeGraph({{"a", {{30000}}}});
   const TemporaryFolder dir;
@@ -315,14 +318,14 @@ TEST(CheckpointTest, ReadersWhileARunSavesAndPrunes) {
   }
 }
 
-// Rank 1's machine does not see the new directory at once.
+// Rank 1's machine does not see the new directory immediately.
 TEST(CheckpointTest, ADirectorySeenLateIsLookedForAgain) {
   const Graph graph = SmallGraph();
   const TemporaryFolder dir;
   const auto save = [&](int looks, double* waited) {
     return StatusOfRanks(2, [&](Communicator& inner) {
       CheckpointOptions options{.directory = dir.path()};
-      // Where it is looked for is a link that leads to the shared directory from the last look on.
+      // Rank 1 looks through a link that leads to the shared directory only from the last look on.
       if (inner.rank() == 1) {
         options.directory = dir / "late";
         options.patience.sleep = [&, left = looks](double seconds) mutable {
@@ -343,7 +346,7 @@ TEST(CheckpointTest, ADirectorySeenLateIsLookedForAgain) {
   waited = 0;
   for (const absl::Status& status : save(5, &waited)) EXPECT_TRUE(status.ok()) << status;
   EXPECT_LT(waited, 3);
-  // A reader that was told of a checkpoint that its machine does not show yet.
+  // A reader learns of a checkpoint that its machine does not show yet.
   std::filesystem::rename(dir / "step-00000007", dir / "hidden");
   const Patience patience = {.seconds = 1, .sleep = [&](double) {
                                if (Exists(dir / "hidden"))
@@ -379,7 +382,7 @@ TEST(CheckpointTest, AnotherModelIsNamedByItsFirstDifference) {
   EXPECT_THAT(message({embedding, layer, norm}), HasSubstr("wanted 3 units, got 4"));
 }
 
-// The same parameters in other units: of one unit, and of one each.
+// The same parameters, all in one unit or each in a unit of its own.
 Graph ExpertsGraph(bool split) {
   GraphBuilder builder("experts");
   const UnitId before = builder.AddUnit("dense");
@@ -398,7 +401,7 @@ TEST(CheckpointTest, OtherUnitsOfTheSameParametersAreRead) {
     auto reader = CheckpointReader::Open(dir / "step-00000001");
     ASSERT_TRUE(reader.ok()) << reader.status();
     ASSERT_EQ(reader->Fit(*wanted.table), absl::OkStatus());
-    // Counts of units: those of the stored unit, or of the first.
+    // Counts by unit are those of the stored unit that has its parameters; the first one for units split from it.
     using Counts = std::vector<int64_t>;
     EXPECT_EQ(reader->OfUnits(split ? Counts{5, 7, 9} : Counts{5, 7}), split ? (Counts{5, 7}) : (Counts{5, 7, 7}));
     EXPECT_EQ(reader->OfUnits({}), Counts());
@@ -417,7 +420,7 @@ TEST(CheckpointTest, OtherUnitsOfTheSameParametersAreRead) {
         }
       }
     }
-    // What no parameter has, padding between them and behind the unit, is zero.
+    // Elements that belong to no parameter (padding between parameters and at the unit's end) are zero.
     if (split) {
       std::vector<float> gap(16, -1.0f);
       const Unit& unit = wanted.units()[1];
@@ -442,7 +445,7 @@ TEST(CheckpointTest, VerifyOpensEveryFileOnce) {
   for (const auto& [name, count] : seen) EXPECT_EQ(count, 1) << name;
 }
 
-// A range is cut where other files go on, and read piece by piece it is the same, whatever units the file has.
+// A range is cut where the next file begins. Read piece by piece it is the same, whatever units the files have.
 TEST(CheckpointTest, RangesAreCutByFile) {
   for (const bool split : {false, true}) {
     const TemporaryFolder dir;

@@ -53,7 +53,7 @@ TEST_P(DiffusersTest, ExportsEveryTensorAndImportsItAgain) {
   EXPECT_EQ(json["use_style_cond_and_image_meta_size"], GetParam());
   EXPECT_EQ(static_cast<int>(32 * json["mlp_ratio"].get<double>()), 44);
 
-  // From the pipeline's folder and from the model's own.
+  // Imports from the pipeline's folder and from the model's own.
   for (const char* from : {"pipeline", "pipeline/transformer"}) {
     int64_t elements = 0;
     const auto weights = OpenDiffusers(dir / from, table, model, DiffusersPart::kModel);
@@ -66,7 +66,7 @@ TEST_P(DiffusersTest, ExportsEveryTensorAndImportsItAgain) {
       return absl::OkStatus();
     });
     ASSERT_TRUE(read.ok()) << read;
-    // Any stretch of a unit, also across parameters.
+    // Any range of a unit can be read, also across parameters.
     const Unit& block = table.units[4];
     std::vector<float> stretch(static_cast<size_t>(block.elements) - 8);
     ASSERT_TRUE(weights->Read(4, 5, stretch).ok());
@@ -83,7 +83,7 @@ TEST_P(DiffusersTest, ExportsEveryTensorAndImportsItAgain) {
 
 INSTANTIATE_TEST_SUITE_P(Versions, DiffusersTest, ::testing::Bool());
 
-// Both parts of a model with a branch go out and come in; a new branch begins as a copy of the model.
+// A model with a branch exports and imports both parts, and a new branch begins as a copy of the model.
 TEST_P(DiffusersTest, AControlNetIsAPartOfItsOwn) {
   const TemporaryFolder dir;
   HunyuanDitShape model = SmallHunyuan(GetParam());
@@ -98,7 +98,7 @@ TEST_P(DiffusersTest, AControlNetIsAPartOfItsOwn) {
   EXPECT_EQ(json["_class_name"], "HunyuanDiT2DControlNetModel");
   EXPECT_EQ(json["transformer_num_layers"], 4);
   EXPECT_FALSE(json.contains("num_layers") || json.contains("learn_sigma"));
-  // The model has the tensors it has without a branch.
+  // The model's tensors are the same as without a branch.
   HunyuanDitShape alone = model;
   alone.control = false;
   EXPECT_TRUE(OpenDiffusers(dir / "pipeline", *HunyuanDitParameters(alone), alone, DiffusersPart::kModel).ok());
@@ -130,7 +130,7 @@ TEST_P(DiffusersTest, AControlNetIsAPartOfItsOwn) {
     EXPECT_EQ(copy, want) << parameter.name;
     zeros += source == kNone ? 1 : 0;
   }
-  EXPECT_EQ(zeros, 4);  // weights and biases of what the condition enters by and of a projection
+  EXPECT_EQ(zeros, 4);  // weights and biases of the condition's input layer and of a projection
 }
 
 TEST(DiffusersImportTest, AnotherModelIsNamed) {
@@ -153,7 +153,7 @@ TEST(DiffusersImportTest, AnotherModelIsNamed) {
   other = model;
   other.size_and_style = true;
   EXPECT_THAT(std::string(import(other).message()), HasSubstr("use_style_cond_and_image_meta_size"));
-  // A field that is missing has the class's value.
+  // A missing field has the default value of its class.
   std::filesystem::remove(dir / "out/config.json");
   ASSERT_TRUE(WriteFile(dir / "out/config.json", "{\"_class_name\": \"HunyuanDiT2DModel\"}").ok());
   EXPECT_THAT(std::string(import(model).message()),

@@ -1,4 +1,4 @@
-// What happens to directories around a save: replaced, stale and displaced ones, and those that cannot be removed.
+// Directories around a save: replaced, stale and displaced ones, and those that cannot be removed.
 #include "angel_ptm/checkpoint/directory.h"
 
 #include <gmock/gmock.h>
@@ -20,7 +20,7 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-// A save by one rank.
+// Saves by one rank.
 absl::StatusOr<SavedCheckpoint> SaveAlone(const std::string& directory, int64_t step, int64_t keep_last = 0) {
   absl::StatusOr<SavedCheckpoint> saved;
   RunRanks(1, [&](Communicator& comm) {
@@ -42,7 +42,7 @@ void ExpectComplete(const std::string& path, int64_t step) {
   EXPECT_TRUE(reader->Verify().ok()) << reader->Verify();
 }
 
-// A directory in `path` that keeps it from being removed.
+// Puts a directory into `path` that keeps it from being removed.
 void MakeUnremovable(const std::string& path) {
   std::filesystem::create_directories(path + "/kept/below");
   std::filesystem::permissions(path + "/kept", perms::owner_read | perms::owner_exec);
@@ -58,7 +58,7 @@ TEST(DirectoryTest, WhatFailsAfterTheExchangeIsAWarning) {
                       HasSubstr("step-00000004.tmp")));
     ExpectComplete(dir / "step-00000004", 4);
     EXPECT_FALSE(Exists(dir / "step-00000004/kept"));
-    // What stays is in the way of this step only.
+    // The leftover is in the way of its own step only.
     EXPECT_THAT(WarningOfSave(dir.path(), 5),
                 AllOf(HasSubstr("what a killed run left stays"), HasSubstr("step-00000004.tmp")));
     ExpectComplete(dir / "step-00000005", 5);
@@ -81,7 +81,7 @@ TEST(DirectoryTest, AnOldCheckpointThatCannotBeRemovedIsAWarning) {
   });
 }
 
-// A directory that may be written but not opened: renames work, the sync after them does not.
+// A directory may be written but not opened: renames in it work, syncing it does not.
 TEST(DirectoryTest, AFailingSyncAfterTheExchangeLosesNeither) {
   const TemporaryFolder dir;
   RunUnprivileged(dir.path(), [&] {
@@ -100,7 +100,7 @@ TEST(DirectoryTest, AFailingSyncAfterTheExchangeLosesNeither) {
   });
 }
 
-// Makes the directory one that cannot be synced from when all ranks have written until the checkpoint has its name.
+// Makes the directory impossible to sync from the time when all ranks have written until the checkpoint has its name.
 class UnsyncableWhilePublishing : public ForwardingCommunicator {
  public:
   UnsyncableWhilePublishing(Communicator& inner, std::string directory)
@@ -147,7 +147,7 @@ TEST(DirectoryTest, ReplacesWhereTheFileSystemCannotExchange) {
     EXPECT_THAT(NamesIn(dir.path()), ElementsAre("step-00000004"));
     EXPECT_FALSE(Exists(dir / "step-00000004/old"));
     ExpectComplete(dir / "step-00000004", 4);
-    // Only an error of another kind is one.
+    // Any other error is reported.
     ASSERT_TRUE(FailSystemCall(SYS_renameat2, 4, RENAME_EXCHANGE, EIO));
     EXPECT_THAT(std::string(SaveAlone(dir.path(), 4).status().message()),
                 HasSubstr("cannot replace the checkpoint of the same step"));
@@ -155,7 +155,7 @@ TEST(DirectoryTest, ReplacesWhereTheFileSystemCannotExchange) {
   });
 }
 
-// What a kill between the renames leaves (FORMAT.md).
+// The state that a kill between the two renames leaves (FORMAT.md) counts as a checkpoint.
 TEST(DirectoryTest, ADisplacedCheckpointIsOne) {
   const TemporaryFolder dir;
   EXPECT_EQ(WarningOfSave(dir.path(), 2), "");
@@ -171,7 +171,7 @@ TEST(DirectoryTest, ADisplacedCheckpointIsOne) {
   EXPECT_THAT(NamesIn(dir.path()), ElementsAre("step-00000002", "step-00000004", "step-00000006"));
   ExpectComplete(dir / "step-00000004", 4);
 
-  // After the second rename.
+  // The state after the second rename.
   std::filesystem::copy(dir / "step-00000006", dir / "step-00000006.old");
   Spill(dir / "step-00000006.old/old", "");
   EXPECT_EQ(FindLatestCheckpoint(dir.path())->path, dir / "step-00000006");

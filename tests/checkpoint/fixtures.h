@@ -1,4 +1,4 @@
-// A small graph, and state whose values tell where they belong.
+// A small graph, and state whose values show where they belong.
 #ifndef ANGEL_PTM_TESTS_CHECKPOINT_FIXTURES_H_
 #define ANGEL_PTM_TESTS_CHECKPOINT_FIXTURES_H_
 
@@ -60,7 +60,7 @@ inline const std::vector<std::string>& SavedStates() {
   return states;
 }
 
-// The element's value, different for every place and step.
+// The value of an element, different for every place and step.
 inline float StateValue(UnitId unit, const std::string& state, int64_t i, int64_t step) {
   const int number = state == "parameters" ? 0 : state == "moment1" ? 2 : 3;
   return static_cast<float>((step * 131 + unit * 17 + number) % 251) + static_cast<float>(i % 65521) / 65536.0f;

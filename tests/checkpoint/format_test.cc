@@ -41,8 +41,8 @@ TEST(FormatTest, ReadsVersion1) {
   EXPECT_TRUE(state.ok()) << state;
 }
 
-// Today's writer gives the same bytes, apart from the graph's digest, which may change with the graph's definition: as
-// those that were kept when slices became multiples of 2,048 elements.
+// Today's writer still gives the bytes that were kept when slices became multiples of 2,048 elements. Only the graph's
+// digest may differ, since the graph's definition may change.
 TEST(FormatTest, WritesVersion1) {
   const TemporaryFolder dir;
   WriteTestData(dir.path());

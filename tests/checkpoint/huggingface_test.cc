@@ -82,7 +82,7 @@ TEST_P(HuggingFaceTest, ExportsEveryTensorAndImportsItAgain) {
   EXPECT_EQ(file->tensors().size(), HuggingFaceTensors(config.model).size());
   EXPECT_EQ(file->Find("lm_head.weight") == nullptr, tied);
 
-  // Import covers every parameter element exactly once with the source's values.
+  // The import covers every parameter element exactly once, with the source's values.
   std::vector<std::vector<int>> seen;
   for (const Unit& unit : table.units) seen.emplace_back(unit.elements, 0);
   const auto weights = OpenHuggingFace(dir / "out", table, config.model);
@@ -187,7 +187,7 @@ TEST_F(HuggingFaceTargetTest, NothingOfTheUsersIsRemoved) {
   EXPECT_FALSE(Export(dir_ / "file").ok());
 }
 
-// The parent may be written but not opened: the new name cannot be synced into it.
+// The new name must be synced into its parent, which fails if the parent may be written but not opened.
 TEST_F(HuggingFaceTargetTest, TheParentIsSynced) {
   RunUnprivileged(dir_.path(), [&] {
     using std::filesystem::perms;
@@ -260,7 +260,7 @@ TEST(HuggingFaceImportTest, AnotherModelIsAnErrorBeforeAnythingIsWritten) {
   EXPECT_THAT(import_as(shape), HasSubstr("rope_theta: the configuration is of another model, wanted 10000.001, got "));
 }
 
-// The same model in the words of transformers 5 and of Tencent, and what is no model of ours.
+// The same model in the notations of transformers 5 and of Tencent, and configurations of models that are not ours.
 TEST(HuggingFaceImportTest, ReadsWhatConfigurationsSay) {
   const TemporaryFolder dir;
   const auto read = [&](const std::string& json) {

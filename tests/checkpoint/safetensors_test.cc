@@ -119,7 +119,7 @@ TEST(SafetensorsTest, FilesAreJoinedAndReplaced) {
   ASSERT_TRUE(joined->Read(*joined->Find("more"), 0, more).ok());
   EXPECT_EQ(more, value);
 
-  // Two of one name, and a file that cannot be finished: what was there stays.
+  // Two tensors of one name, and a file that cannot be finished: the earlier file stays.
   const std::string bytes = Slurp(dir / "joined");
   ASSERT_TRUE(write("c", "scalar").ok());
   EXPECT_THAT(JoinSafetensors({dir / "a", dir / "c"}, dir / "joined").message(), HasSubstr("tensor \"scalar\" is in "));

@@ -1,5 +1,6 @@
-// Operands in arenas (Communicator::MakeArena), where peers read them in place if the transport can, at any place in
-// them and beside operands outside: on every transport the same bytes, and sums with the same bits.
+// Operands in arenas (Communicator::MakeArena), which peers read in place if the transport can. Wherever an operand
+// lies in the arena, and with some operands outside, every transport delivers the same bytes and sums with the same
+// bits.
 #include <gtest/gtest.h>
 
 #include <bit>
@@ -24,16 +25,16 @@ constexpr int64_t kArenaBytes = (int64_t{5} << 20) + 4100;  // huge pages and a 
 
 std::byte ByteOf(int rank, int64_t i) { return static_cast<std::byte>((rank + 1) * 37 + i * 11 + i / 251); }
 
-// Magnitudes so different that the order of a sum shows.
+// Magnitudes differ so much that the order of a sum changes its bits.
 float FloatOf(int rank, int64_t i) {
   return static_cast<float>((i * 7919 + rank * 104729) % 1000003 - 500000) *
          std::bit_cast<float>(static_cast<uint32_t>(110 + (i + 5 * rank) % 30) << 23);
 }
 
-// Bytes of an arena, or of other memory, handed out one after another at odd places.
+// Hands out parts of an arena, or of other memory, one after another at odd addresses.
 class Memory {
  public:
-  // in_arena: what this rank wants; a transport without arenas gives the other kind.
+  // `in_arena` is this rank's wish; a transport without arenas gives other memory.
   Memory(Communicator& comm, bool in_arena) {
     auto arena = comm.MakeArena(kArenaBytes, 2, {"test arena"});
     EXPECT_TRUE(arena.ok()) << arena.status();
@@ -66,7 +67,7 @@ class Memory {
   bool shared_ = false;
 };
 
-// What a rank sends; ranks in a test's own numbering, which goes beyond the world's.
+// What a rank sends. Tests number ranks themselves, with numbers beyond the world's.
 constexpr int kSendersMax = 40;
 const PeriodicValues<std::byte>& BytesOf(int rank) {
   static const auto* const bytes = [] {
@@ -81,7 +82,7 @@ bool Holds(std::span<const std::byte> bytes, int rank, int64_t from) {
   return BytesOf(rank).FirstDifference(bytes, from) < 0;
 }
 
-// Who has its operands in the arena.
+// Which ranks have their operands in the arena.
 using Insiders = bool (*)(int rank);
 constexpr Insiders kAll = [](int) { return true; };
 constexpr Insiders kOdd = [](int rank) { return rank % 2 != 0; };
@@ -89,7 +90,7 @@ constexpr Insiders kNone = [](int) { return false; };
 
 class ArenaTest : public testing::TestWithParam<TestWorld> {
  protected:
-  // On every rank and with all, some and none of the ranks' operands in arenas.
+  // Calls fn on every rank: with the operands of all, of some and of none of the ranks in arenas.
   void RunEach(const std::function<void(Communicator&, Memory&)>& fn) {
     for (const Insiders inside : {kAll, kOdd, kNone}) {
       RunWorld(GetParam(), [&](Communicator& comm) {
@@ -155,7 +156,7 @@ TEST_P(ArenaTest, SumsHaveTheBitsOfRankOrder) {
   });
 }
 
-// What a transport may do without a copy, it does: the blocks are shown at once and where they lie.
+// A transport that can avoid the copy does: it shows all blocks in one call, where they lie.
 TEST_P(ArenaTest, BlocksInArenasAreReadInPlace) {
   const bool in_place = !GetParam().by_messages();
   RunWorld(GetParam(), [&](Communicator& comm) {
@@ -178,7 +179,7 @@ TEST_P(ArenaTest, BlocksInArenasAreReadInPlace) {
   });
 }
 
-// A rank writes to its operand as soon as its call is over: by then everybody has read it.
+// A rank overwrites its operand as soon as its call returns: by then all peers have read it.
 TEST_P(ArenaTest, OperandsAreReadBeforeACallReturns) {
   RunWorld(GetParam(), [](Communicator& comm) {
     Memory memory(comm, true);
@@ -216,10 +217,10 @@ TEST_P(ArenaTest, MayDifferInSizeAndServeGroups) {
   });
 }
 
-// How many pieces of shared memory this process has mapped.
+// How many shared memory files this process has mapped.
 int MappedPieces() {
   std::ifstream maps("/proc/self/maps");
-  std::set<std::string> files;  // by device and number: one may be mapped in several parts
+  std::set<std::string> files;  // by device and inode: one file may be mapped in several parts
   for (std::string line; std::getline(maps, line);) {
     if (!line.ends_with("/memfd:angel-ptm (deleted)")) continue;
     const std::vector<std::string> columns = absl::StrSplit(line, ' ', absl::SkipEmpty());
@@ -234,7 +235,7 @@ TEST_P(ArenaTest, OnesThatAllHaveDroppedAreUnmapped) {
     ASSERT_TRUE(kept.ok());
     if (*kept == nullptr) return;
     *kept->get() = static_cast<std::byte>(comm.rank());
-    std::shared_ptr<std::byte> late;  // that of one rank which its peers drop before
+    std::shared_ptr<std::byte> late;  // kept by one rank after its peers have dropped theirs
     const int before = MappedPieces();
     for (int round = 0; round < 200; ++round) {
       const auto arena = comm.MakeArena(4096 + 4096 * comm.rank(), 1, {"dropped"});

@@ -1,4 +1,5 @@
-// Law 4 on every transport: ranks that plan or issue different collectives are caught, with names.
+// Law 4 on every transport: ranks that plan or issue different collectives are detected, and the error names the
+// difference.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -77,7 +78,7 @@ TEST_P(CheckedTest, HistoriesAreCompared) {
     for (int i = 0; i < 5; ++i) ASSERT_TRUE(checked.Barrier({"same", i}).ok());
     EXPECT_TRUE(checked.VerifySameHistory({"check"}).ok());
     EXPECT_EQ(checked.calls(), 5);
-    // The transport can't see this difference.
+    // The transport cannot see this difference.
     ASSERT_TRUE(checked.Barrier({comm.rank() == 1 ? "other" : "same", 6}).ok());
     EXPECT_EQ(checked.VerifySameHistory({"check"}).ok(), comm.size() == 1);
   });
@@ -114,7 +115,8 @@ TEST_P(CheckedTest, EveryCallModePassesEqualCalls) {
   });
 }
 
-// A message of a failed call may arrive when whoever made the call has gone.
+// A message of a failed call may arrive after its caller has returned, so memory passed to KeepAlive lives as long as
+// the transport.
 TEST_P(CheckedTest, MemoryKeptAliveLivesAsLongAsTheTransport) {
   std::weak_ptr<int> memory;
   bool alive_within = false;

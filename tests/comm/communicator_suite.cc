@@ -1,4 +1,5 @@
-// What every transport must do: values against plain loops, sums bit for bit, errors with names.
+// What every transport must do: values are compared with plain loops and sums bit for bit, and errors name ranks and
+// calls.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -29,14 +30,14 @@ uint64_t Bits(int rank, int64_t i) {
   return (x ^ (x >> 29)) * 0x94d049bb133111ebu >> 8;
 }
 
-// Magnitudes from 2^-12 to 2^12, so that the order of a sum shows in its bits.
+// Magnitudes from 2^-12 to 2^12, so that the order of a sum changes its bits.
 float FloatOf(int rank, int64_t i) {
   const uint64_t bits = Bits(rank, i);
   const float fraction = static_cast<float>(static_cast<int64_t>(bits >> 32) - (1 << 23)) * 0x1p-23f;
   return std::ldexp(fraction, static_cast<int>(bits % 25) - 12);
 }
 
-// What ranks send, and what is in a broadcast's buffers before, by rank.
+// By rank: what it sends (the first kRanksMax), and what a broadcast's buffer holds before the call (the rest).
 constexpr int kRanksMax = 8, kBefore = 8;
 template <typename T, typename ValueOf>
 std::vector<PeriodicValues<T>> ValuesOfRanks(int count, const ValueOf& value) {
@@ -60,7 +61,7 @@ std::vector<std::byte> BytesOf(int rank, int64_t n) {
   return bytes;
 }
 
-// What these ranks' floats add up to, in this order.
+// The sum of these ranks' floats in this order.
 PeriodicValues<float> SumsOf(std::span<const int> ranks) {
   std::vector<const PeriodicValues<float>*> values;
   for (const int r : ranks) values.push_back(&FloatsOf(r));
@@ -114,7 +115,7 @@ TEST_P(CommunicatorTest, AllGatherPlacesEveryRanksBytes) {
   });
 }
 
-// Returns dst of this rank.
+// Reduces once and returns this rank's dst.
 std::vector<float> ReduceOnce(Communicator& comm, int64_t n, bool accumulate) {
   std::vector<float> src(static_cast<size_t>(n * comm.size())), dst(static_cast<size_t>(n), 0.75f);
   FloatsOf(comm.rank()).Fill(src);
@@ -130,7 +131,8 @@ TEST_P(CommunicatorTest, ReduceScatterAddsInRankOrderBitForBit) {
   RunWorld(GetParam(), [&](Communicator& comm) {
     for (const int64_t n : kSizes) {
       for (const bool accumulate : {false, true}) {
-        // The large sizes take one turn each, and in a large world only one does.
+        // Each large size runs with one value of `accumulate`; in a world of more than four ranks, only the largest
+        // does.
         if (n > 65537 && (accumulate != (n % 2 == 0) || (comm.size() > 4 && n <= kPieceFloats))) continue;
         const std::vector<float> dst = ReduceOnce(comm, n, accumulate);
         ASSERT_EQ((accumulate ? added : sums).FirstDifference(dst, comm.rank() * n), -1)
@@ -169,7 +171,7 @@ TEST_P(CommunicatorTest, ReduceScatterOfBf16AddsInFp32) {
   });
 }
 
-// A reduction on 10,000 ranks takes no more memory than on sixteen.
+// A reduction on 10,000 ranks needs no more scratch memory than one on sixteen.
 TEST(OrderedReduceScatterTest, ScratchIsBoundedAtAnyWorldSize) {
   const int64_t n = int64_t{31} << 28;  // floats of a unit of 31 GiB, on one rank
   for (const int size : {1, 2, 3, 16, 17, 1000, 10000, 1000000}) {
@@ -184,7 +186,7 @@ TEST(OrderedReduceScatterTest, ScratchIsBoundedAtAnyWorldSize) {
   EXPECT_GT(ReduceScratchBytes(n / 10000, 10000), kReduceScratchBytesMax / 2);
 }
 
-// The test of sums can fail: on the same data a sum in another order has other bits.
+// Control: on the same data, a sum in another order has other bits.
 TEST_P(CommunicatorTest, SwappedRankOrderGivesOtherBits) {
   if (GetParam().size < 3) GTEST_SKIP() << "with two addends there is only one order";
   RunWorld(GetParam(), [&](Communicator& comm) {
@@ -230,7 +232,7 @@ TEST_P(CommunicatorTest, BroadcastFromEveryRoot) {
   });
 }
 
-// Buffers are reused at once after a call: a transport that returns while peers still read them would mix up calls.
+// Buffers are reused right after a call: a transport that returns while peers still read them would mix up calls.
 TEST_P(CommunicatorTest, CallsFollowEachOtherAtDifferentSpeeds) {
   RunWorld(GetParam(), [&](Communicator& comm) {
     std::vector<int64_t> all(static_cast<size_t>(comm.size())), other(all.size());
@@ -260,7 +262,7 @@ double ThreadCpuSeconds() {
   return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
 
-// The compute lanes need the cores.
+// Waiting must leave the cores to the compute lanes.
 TEST_P(CommunicatorTest, WaitingUsesLittleCpu) {
   if (GetParam().size < 2) GTEST_SKIP() << "needs a peer";
   RunWorld(GetParam(), [](Communicator& comm) {
@@ -280,7 +282,8 @@ bool HasPeersToWaitFor(const TestWorld& world) { return world.size >= 2 && !worl
 TEST_P(CommunicatorTest, APeerWaitedForTooLongEndsTheCallWithItsNameAndTheWaitersPlace) {
   if (!HasPeersToWaitFor(GetParam())) GTEST_SKIP() << "needs a peer; pieces make no difference";
   const WaitOptions options = {.timeout_seconds = 2.0};
-  // Messages say from whom nothing comes, which may be a rank that itself waits; a watcher knows better.
+  // A wait for messages can only name the rank that it expects a message from, which may itself be waiting. A watcher
+  // knows better.
   const bool names_it = !GetParam().by_messages();
   RunWorld(
       GetParam(),

@@ -1,5 +1,5 @@
-// What groups must do on every transport: the verbs among their own ranks, beside the parent's, and errors with the
-// world's names.
+// What groups must do on every transport: the verbs among their own ranks, concurrently with the parent's calls, and
+// errors that name ranks by their numbers in the world.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -34,7 +34,7 @@ std::vector<int> WorldRanks(const Communicator& comm) {
   return ranks;
 }
 
-// Every verb once, with contents that tell whose data came where; "" if all are right.
+// Calls every verb once, with contents that show whose data arrived where; returns "" if all are right.
 std::string WrongVerb(Communicator& comm, int64_t call) {
   const int size = comm.size(), me = comm.world_rank(comm.rank());
   const int64_t n = 1 + call % 700;
@@ -66,7 +66,7 @@ class GroupTest : public testing::TestWithParam<TestWorld> {};
 
 TEST_P(GroupTest, RanksOfAColorFormAGroupInTheWorldsOrder) {
   RunWorld(GetParam(), [](Communicator& comm) {
-    // Any number is a color, and a rank may be alone.
+    // Any number can be a color, and a group may consist of one rank.
     for (const int color : {comm.rank() % 2, -1 - comm.rank() % 3, comm.rank() < 1 ? 7 : -7, comm.rank()}) {
       std::vector<int> wanted;
       const absl::StatusOr<std::vector<int>> colors = GatherWords(comm, color, {"colors"});
@@ -108,7 +108,7 @@ TEST_P(GroupTest, ReducesInTheGroupsOrder) {
   });
 }
 
-// The groups of a split end up with several communicators between the same two ranks.
+// After splitting groups, several communicators connect the same two ranks.
 TEST_P(GroupTest, AGroupIsSplitAgain) {
   RunWorld(GetParam(), [](Communicator& comm) {
     const auto half = SplitOrDie(comm, comm.rank() % 2);
@@ -133,8 +133,8 @@ TEST_P(GroupTest, AGroupIsSplitAgain) {
   });
 }
 
-// Each rank plays the world's calls on one thread, and those of two groups, a duplicate among them, on another; the
-// threads do not wait for each other, so that any calls of the two may be under way at once.
+// Each rank plays the world's calls on one thread and those of two groups, one of them a duplicate of the world, on
+// another. The threads do not wait for each other, so any two of these calls may be in flight together.
 TEST_P(GroupTest, CallsOfGroupsAndParentDoNotMeet) {
   RunWorld(GetParam(), [](Communicator& comm) {
     const auto duplicate = SplitOrDie(comm, 0), pair = SplitOrDie(comm, comm.rank() / 2);
@@ -154,7 +154,7 @@ TEST_P(GroupTest, CallsOfGroupsAndParentDoNotMeet) {
   });
 }
 
-// The same in an order that would hang if the two had one sequence: rank 0 is in the parent's call and then in the
+// The same in an order that would hang if both shared one sequence: rank 0 enters the parent's call before the
 // duplicate's, the others the other way round.
 TEST_P(GroupTest, ADuplicateHasASequenceOfItsOwn) {
   RunWorld(GetParam(), [](Communicator& comm) {
@@ -203,14 +203,14 @@ TEST_P(GroupTest, AnErrorNamesRanksAsTheWorldDoes) {
            {.timeout_seconds = 2.0});
 }
 
-// Rank 0 waits for rank 1 in their group; rank 1 waits in the world for rank 2, which is lost.
+// Rank 0 waits for rank 1 in their group. Rank 1 waits in the world for rank 2, which is lost.
 TEST_P(GroupTest, ARankThatIsLostElsewhereEndsAGroupsWait) {
   if (!HasGroups(GetParam())) GTEST_SKIP() << "needs a rank outside the group; pieces make no difference";
   constexpr double kDeathSeconds = 0.5;
   const auto now = [] {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
   };
-  // Since there are groups, however long that took; before that nobody dies.
+  // When the groups were ready, however long that took. Nobody dies before.
   std::atomic<double> start = std::numeric_limits<double>::infinity();
   const auto seconds = [&] { return now() - start.load(); };
   WaitOptions options = {.timeout_seconds = 60.0};
@@ -227,14 +227,14 @@ TEST_P(GroupTest, ARankThatIsLostElsewhereEndsAGroupsWait) {
         const absl::Status status = (comm.rank() == 0 ? *group : comm).Barrier({"never", 3});
         EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
         EXPECT_THAT(std::string(status.message()), HasSubstr("rank 2 (pid 123) died at step 12"));
-        EXPECT_GT(seconds(), kDeathSeconds / 2);  // a peer's clock may have begun before
+        EXPECT_GT(seconds(), kDeathSeconds / 2);  // a peer's clock may have started earlier
         EXPECT_LT(seconds(), options.timeout_seconds / 2);
         MeetOutside();
       },
       options);
 }
 
-// Law 4 in a group: the ranks of the other group do as they please, a difference in one's own is found by name.
+// Law 4 in a group: a difference in a rank's own group is found and named, whatever the other group does.
 TEST_P(GroupTest, DifferingCallsInAGroupAreFoundByName) {
   if (GetParam().size < 3) GTEST_SKIP() << "needs a group that is not the world";
   RunWorld(GetParam(), [](Communicator& comm) {
@@ -258,7 +258,7 @@ TEST_P(GroupTest, DifferingCallsInAGroupAreFoundByName) {
         EXPECT_THAT(std::string(call.message()), HasSubstr("rank 1 issues barrier \"usual\" (step 2)"));
       }
     }
-    // The groups' calls are no part of the world's history.
+    // The groups' calls are not part of the world's history.
     EXPECT_TRUE(world.VerifySameHistory({"world"}).ok());
     EXPECT_EQ(world.calls(), 1);
     EXPECT_EQ(group.VerifySameHistory({"group"}).ok(), comm.rank() == 0);
@@ -276,7 +276,7 @@ TEST_P(GroupTest, ADifferingSplitIsFoundByName) {
   });
 }
 
-// Law 4 in groups, which the world's history knows nothing of.
+// Law 4 in groups, whose calls the world's history does not contain.
 TEST_P(GroupTest, MeshGroupsCompareTheirHistories) {
   const int size = GetParam().size;
   if (size % 2 != 0) GTEST_SKIP() << "needs two places";

@@ -1,13 +1,14 @@
-// A rank kills or stops itself in the middle of a run; the others must say so, once, and end. Run by
+// A rank kills or stops itself in the middle of a run; the others must report it, once, and end. Run by
 // killed_rank_test.sh under mpirun:
 //
 //   comm_killed_rank direct_reads|messages <victim|none> before|inside|staged|outside|stopped|unmet
 //
-// The victim dies before or inside step 12's all-gather, stops before it, or stops before the ranks have met; "inside"
-// the call is large and its peers read an arena in place, "staged" it is as large and of memory outside any arena,
-// which goes in many pieces. With "outside" the victim dies before the call, and of three ranks the last one waits in a
-// group of the survivors for the first of them, which waits for the victim. With "none" nobody does and all exit with
-// 0. SIGTERM, which mpirun sends to the survivors, only sets a flag here, as in the trainer.
+// The victim dies before or inside step 12's all-gather, stops before it, or stops before the ranks have met. With
+// "inside" the call is large and peers read an arena in place; with "staged" it is as large, but its memory lies
+// outside any arena and travels in many pieces. With "outside" there are three ranks and the victim dies before the
+// call: the last rank waits, in a group of the survivors, for the first of them, which waits for the victim. With
+// "none" no rank dies and all exit with 0. SIGTERM, which mpirun sends to the survivors, only sets a flag here, as in
+// the trainer.
 #include <signal.h>
 #include <time.h>
 #include <unistd.h>
@@ -36,21 +37,21 @@ struct Death {
 
   bool inside() const { return kind == "inside" || kind == "staged"; }
   bool stops() const { return kind == "stopped" || kind == "unmet"; }
-  // Of silence. Whoever waits for the dead needs none.
+  // The limit on silence. It does not matter where the victim dies, because death is noticed without it.
   double limit_seconds() const { return stops() ? 3 : 30; }
 };
 
 void End(int signal) {
   timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
-  // One write, so that nothing is left in a buffer when the process is gone.
+  // A single unbuffered write, so that the line is out before the process dies.
   dprintf(STDERR_FILENO, "dies at %lld ms\n", static_cast<long long>(now.tv_sec) * 1000 + now.tv_nsec / 1000000);
-  usleep(100000);  // mpirun passes the line on
+  usleep(100000);  // gives mpirun time to pass the line on
   raise(signal);
 }
 
-// A victim that dies inside the call does so while its peers read from it or wait for its message: the call is made
-// large and entered late, when they are there.
+// A victim that dies inside the call does so while its peers read from it or wait for its message. The call is
+// therefore large, and the victim enters it late, when the peers are there.
 absl::Status Steps(Communicator& comm, ProgressBoard& board, const Death& death) {
   const bool inside = death.inside();
   const size_t bytes = inside ? size_t{64} << 20 : size_t{1} << 20;
@@ -77,7 +78,7 @@ absl::Status Steps(Communicator& comm, ProgressBoard& board, const Death& death)
     Communicator& with = death.kind == "outside" && step == kLastStep && comm.rank() == 2 ? *group : comm;
     RETURN_IF_ERROR(
         with.AllGather(std::span(dst).first(static_cast<size_t>(with.size()) * bytes), src, {"layer.2", step}));
-    // The call may have been over before the other thread was on.
+    // The call may end before the other thread has raised the signal.
     while (inside && step == kLastStep && comm.rank() == death.victim) pause();
   }
   return absl::OkStatus();
@@ -122,6 +123,6 @@ int main(int argc, char** argv) {
   if (status.ok()) return 0;
   if ((*world)->meeting().speaks()) std::fprintf(stderr, "said: %s\n", std::string(status.message()).c_str());
   std::fprintf(stderr, "ended: %s%s\n", std::string(status.message()).c_str(), terminated ? " (SIGTERM came)" : "");
-  usleep(500000);  // the others have as much to say
+  usleep(500000);  // gives the others time to speak
   (*world)->Abort(1);
 }

@@ -1,8 +1,8 @@
 #!/bin/bash
-# killed_rank_test.sh <transport> <ranks> <victims> <program> <mpirun...>: one rank dies from SIGKILL in a collective
-# loop, before a call or inside it or while a group that it is not in waits, or is stopped by SIGSTOP, in the loop or
-# before the ranks have met. The job must fail soon after, one rank must name the victim and its place, once, and every
-# other rank's call must end with that reason. Without the loss the job must succeed. victims: "1:before 0:inside", one
+# killed_rank_test.sh <transport> <ranks> <victims> <program> <mpirun...>: one rank dies from SIGKILL in a loop of
+# collectives: before a call, inside it, or while a group without it waits. Or it is stopped by SIGSTOP, in the loop or
+# before the ranks have met. The job must fail soon after; one rank must name the victim and its place, once; and every
+# other rank's call must end with that reason. Without a victim the job must succeed. victims: "1:before 0:inside", one
 # job for each.
 set -u
 transport=$1 ranks=$2 victims=$3 program=$4

@@ -1,4 +1,4 @@
-// Buffers beyond 2^31 bytes, where counts and offsets no longer fit an int. Two ranks, about 9 GB in all: ctest label
+// Buffers larger than 2^31 bytes, whose counts and offsets do not fit an int. Two ranks, about 9 GB in all: ctest label
 // "large".
 #include <gtest/gtest.h>
 
@@ -26,7 +26,7 @@ int64_t AvailableBytes() {
   return 0;
 }
 
-// The same answer on all ranks, so that none waits for a rank that gives up.
+// Returns the same answer on all ranks, so that no rank waits for one that skips the test.
 bool EnoughMemory() {
   auto comm = TestMpiWorld().Create({.timeout_seconds = 60}, MpiTransport::kMessages);
   if (!comm.ok()) return false;

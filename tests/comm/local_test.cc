@@ -1,4 +1,4 @@
-// What only ranks as threads can do: end, abort, and be caught with differing calls before memory is touched.
+// What only ranks as threads can do: end early, abort, and be caught with differing calls before memory is touched.
 #include "comm/local.h"
 
 #include <gmock/gmock.h>
@@ -45,13 +45,13 @@ TEST(LocalWorldTest, AbortEndsAllWaits) {
   EXPECT_EQ(one->Barrier({"later", 6}).code(), absl::StatusCode::kUnavailable);
 }
 
-// Without a watcher: the waits of all communicators end with the first failure in any of them.
+// Without a watcher, too, the first failure in any communicator ends the waits in all of them.
 TEST(LocalWorldTest, ARankThatEndsOutsideAGroupEndsItsWait) {
   const auto start = std::chrono::steady_clock::now();
   const std::vector<absl::Status> results = StatusOfRanks(4, [](Communicator& comm) -> absl::Status {
     ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> group, comm.Split(comm.rank() / 2, {"halves"}));
     RETURN_IF_ERROR(comm.Barrier({"all here", 1}));
-    if (comm.rank() == 3) {  // ends when the others wait, rank 2 for it in the world
+    if (comm.rank() == 3) {  // ends while the others wait: rank 2 waits for it in the world
       std::this_thread::sleep_for(std::chrono::milliseconds(200));
       return absl::OkStatus();
     }
@@ -119,7 +119,7 @@ TEST(LocalWorldTest, DifferingVerbsAreAnErrorOnEveryRank) {
     std::vector<std::byte> dst(8);
     return comm.rank() == 0 ? comm.Barrier({"end of step", 4}) : comm.Broadcast(dst, 0, {"seed", 4});
   });
-  // Whichever rank looks first names the other's call, and the other repeats its sentence or finds the same.
+  // The rank that looks first names the other's call. The other repeats that sentence or finds the same.
   for (const absl::Status& status : results) {
     EXPECT_THAT(std::string(status.message()),
                 testing::AnyOf(HasSubstr("rank 1 is in broadcast \"seed\" (step 4)"),

@@ -1,5 +1,5 @@
-// Machines that hear each other, over the loopback: each is a board with one rank of its own and a relay. Silence is
-// judged in simulated time, so nothing waits for a limit.
+// Machines that exchange their ranks' progress over the loopback; each is a board with one rank and a relay. Silence is
+// judged in simulated time, so no test waits for a limit.
 #include "comm/machine_relay.h"
 
 #include <gmock/gmock.h>
@@ -29,7 +29,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr double kPeriodSeconds = 0.02, kLimitSeconds = 5;
 
-// Whether it becomes true within half a minute.
+// Returns whether the condition becomes true within half a minute.
 bool Await(const std::function<bool()>& condition) {
   const Clock::time_point end = Clock::now() + std::chrono::seconds(30);
   while (!condition()) {
@@ -39,7 +39,7 @@ bool Await(const std::function<bool()>& condition) {
   return true;
 }
 
-// Machine i of a run has rank i, the machine of rank 0 is the hub.
+// Machine i of a run has rank i. The machine of rank 0 is the hub.
 struct Machine {
   Machine(int own_rank, int size) : rank(own_rank), board(ProgressBoard::InProcess(size)) {
     board->Publish(rank, 12, "all-gather layer.2");
@@ -49,12 +49,12 @@ struct Machine {
     RankProgress progress;
     return board->Read(peer, &progress);
   }
-  // After another word of the peer's machine, sent after this call began.
+  // Returns once the peer's machine has sent another word after this call began.
   void AwaitWord(int peer) const {
     const uint64_t heard = board->heard(peer);
     EXPECT_TRUE(Await([&] { return board->heard(peer) >= heard + 2; }));
   }
-  // What ends the run in so many looks, one a second, in which this rank waits.
+  // Returns what ends the run within so many looks, one a second, while this rank waits; "" if nothing does.
   std::string After(int seconds, const std::function<void()>& between_looks) {
     for (int i = 0; i < seconds; ++i) {
       between_looks();
@@ -107,10 +107,10 @@ TEST(MachineRelayTest, TheHubHearsAllAndTheOthersHearTheHub) {
   EXPECT_EQ(progress.host.data(), Host());
   EXPECT_EQ(progress.remote, 1);
   EXPECT_TRUE(machines.hub().Hears(2));
-  // Nothing is quadratic.
+  // Only the hub hears all machines, so traffic is not quadratic.
   EXPECT_FALSE(machines[1].Hears(2));
   EXPECT_FALSE(machines[2].Hears(1));
-  // What a machine hears it does not pass on as its own.
+  // A machine does not pass on as its own what it hears of another.
   EXPECT_TRUE(machines[1].board->Read(1, &progress));
   EXPECT_EQ(progress.remote, 0);
 }
@@ -187,7 +187,7 @@ TEST(MachineRelayTest, ALostHubEndsTheWaitsOfTheOthers) {
   EXPECT_THAT(machines[1].After(20, [] {}), HasSubstr("the machine of rank 0 (pid "));
 }
 
-// The job was suspended as a whole: an hour passes between two looks, and in it nobody says anything.
+// The whole job is suspended: an hour passes between two looks, during which nobody says anything.
 TEST(MachineRelayTest, SuspendedTimeIsNoSilence) {
   Machines machines(2);
   machines[1].relay.reset();
@@ -200,7 +200,7 @@ TEST(MachineRelayTest, SuspendedTimeIsNoSilence) {
 TEST(MachineRelayTest, ARankThatFinishedIsNotWaitedFor) {
   Machines machines(2);
   machines[1].board->Finish(1);
-  machines[1].relay.reset();  // says so at last
+  machines[1].relay.reset();  // announces the end with its last word
   RankProgress progress;
   EXPECT_TRUE(
       Await([&] { return machines.hub().board->Read(1, &progress) && progress.state == RankProgress::kFinished; }));
@@ -233,7 +233,7 @@ TEST(MachineRelayTest, GarbageIsIgnored) {
   for (size_t bytes = 0; bytes < 2000; bytes += 3) {
     std::vector<std::byte> datagram(bytes);
     for (std::byte& byte : datagram) byte = static_cast<std::byte>(random() % 3 == 0 ? random() : 0);
-    // Every second one has the token, and a kind and a count that may be.
+    // Every second datagram has the right token, and a kind and a count that are possible.
     if (bytes % 2 == 0 && bytes > 16) {
       std::memcpy(datagram.data(), &hub.token, sizeof(hub.token));
       const int32_t kind = 1, count = static_cast<int32_t>(bytes / 153);
@@ -246,7 +246,7 @@ TEST(MachineRelayTest, GarbageIsIgnored) {
   EXPECT_EQ(machines.hub().board->Verdict(), "");
 }
 
-// One silent rank, watchers with their own time: one of them says it, all hear it.
+// One rank is silent and every watcher has its own clock: one of them reports it, and all machines hear that.
 TEST(MachineRelayTest, OneWatcherSpeaksForAllMachines) {
   Machines machines(3);
   machines[1].board->Publish(1, 12, "backward layer.3");
@@ -266,7 +266,8 @@ TEST(MachineRelayTest, OneWatcherSpeaksForAllMachines) {
   EXPECT_TRUE(Await([&] { return machines[1].board->Verdict() == first.status().message(); }));
 }
 
-// The relay lives in a rank's process: when that is stopped, other machines fall silent here a moment before it does.
+// The relay lives in a rank's process. When that rank is stopped, the other machines fall silent a moment before it
+// does.
 TEST(PeerJudgeTest, AStoppedRankOfThisMachineIsNotMistakenForALostHub) {
   const std::shared_ptr<ProgressBoard> board = ProgressBoard::InProcess(3);
   RankProgress hub;

@@ -19,7 +19,7 @@ void MeetOutside() {
 }
 
 void RunWorld(const TestWorld& world, const std::function<void(Communicator&)>& fn, WaitOptions options) {
-  // Pieces so short that the suite's sizes lie on both sides of their borders: what else only 256 MiB would show.
+  // With pieces this short, the suite's sizes lie on both sides of a piece's end; otherwise only 256 MiB would.
   const bool in_pieces = world.transport.ends_with("_in_pieces");
   // As if every two ranks had a machine of their own.
   const bool on_machines = world.on_machines();
@@ -30,12 +30,12 @@ void RunWorld(const TestWorld& world, const std::function<void(Communicator&)>& 
   ASSERT_TRUE(TestMpiWorld().FindMachines(machine).ok());
   EXPECT_TRUE(TestMpiWorld().nodes_are_regular());
   EXPECT_EQ(TestMpiWorld().node_count(), on_machines ? world.size / 2 : 1);
-  // A read in place has none: of direct reads it is the staging buffer that is short.
+  // Reads in place have no pieces: with direct reads, the short one is the staging buffer.
   const int64_t piece = transport == MpiTransport::kMessages ? 4096 : 8192 * world.size;
   auto comm = TestMpiWorld().Create(std::move(options), transport, in_pieces ? piece : MpiWorld::kTransferBytesMax);
   ASSERT_TRUE(comm.ok()) << comm.status();
   fn(**comm);
-  // Ranks leave together: a test may end in an error on some and not on others.
+  // Ranks leave together, because a test may end in an error on some ranks only.
   const absl::Status status = TestMpiWorld().Meet("the end of a test");
   ASSERT_TRUE(status.ok()) << status;
 }

@@ -1,4 +1,4 @@
-// Loading NCCL: every reason why there is none is a sentence.
+// Loading NCCL: every reason why it is not available is reported in a sentence.
 #include "comm/nccl/nccl_library.h"
 
 #include <gmock/gmock.h>
@@ -22,7 +22,7 @@ TEST(NcclLibraryTest, SaysWhyThereIsNone) {
   EXPECT_THAT(RefusalOf(ANGEL_PTM_OLD_NCCL), testing::EndsWith(" is NCCL 2.18.5, wanted 2.19.0 or later"));
 }
 
-// The machine's own, as far as it goes without a GPU.
+// Loads this machine's NCCL and calls what works without a GPU.
 TEST(NcclLibraryTest, TheMachinesAnswers) {
   const auto nccl = LoadNccl();
   if (!nccl.ok()) GTEST_SKIP() << nccl.status().message();
@@ -30,7 +30,7 @@ TEST(NcclLibraryTest, TheMachinesAnswers) {
   EXPECT_NE((*nccl)->ErrorText(kNcclInvalidUsage), (*nccl)->ErrorText(kNcclRemoteError));
 }
 
-// Two ranks that have no GPU, or one between them.
+// Two ranks without a GPU, or with one between them.
 TEST(NcclLibraryTest, TheMachinesRefusesRanksWithoutGpusOfTheirOwn) {
   const auto nccl = LoadNccl();
   if (!nccl.ok()) GTEST_SKIP() << nccl.status().message();

@@ -1,5 +1,5 @@
-// Worlds of nodes (comm/nodes.h) and the rows of blocks that they are made of: on every transport the same bytes, sums
-// of a node first, and no more across nodes than one sum or one part for all ranks of a node.
+// Worlds of nodes (comm/nodes.h) and the rows of blocks that they use. On every transport the bytes are the same and
+// sums add a node's ranks first. Between nodes travels no more than one sum, or one part, for all ranks of a node.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -23,14 +23,14 @@ namespace {
 
 std::byte NodeByte(int rank, int64_t i) { return static_cast<std::byte>(rank * 53 + i * 7 + i / 255); }
 
-// Magnitudes so different that the order of a sum shows.
+// Magnitudes differ so much that the order of a sum changes its bits.
 float NodeFloat(int rank, int64_t i) {
   return static_cast<float>((i * 6007 + rank * 90001) % 999983 - 490000) *
          std::bit_cast<float>(static_cast<uint32_t>(112 + (i + 7 * rank) % 28) << 23);
 }
 BFloat16 NodeBf16(int rank, int64_t i) { return ToBFloat16(NodeFloat(rank, i)); }
 
-// The sizes of nodes that a world can have: none for a prime number of ranks.
+// The node sizes that a world can have; none for a prime number of ranks.
 std::vector<int> NodeSizes(int ranks) {
   std::vector<int> sizes;
   for (int n = 2; n < ranks; ++n) {
@@ -39,7 +39,7 @@ std::vector<int> NodeSizes(int ranks) {
   return sizes;
 }
 
-// What all ranks' rows add up to: of a node's ranks first.
+// The sum of all ranks' rows, adding each node's ranks first.
 template <typename ValueOf>
 PeriodicValues<float> SumsByNode(int ranks, int per_node, const ValueOf& value) {
   return PeriodicValues<float>([&](int64_t i) {
@@ -59,7 +59,7 @@ std::unique_ptr<Communicator> NodesOrDie(Communicator& world, int per_node) {
   return nodes.ok() ? *std::move(nodes) : nullptr;
 }
 
-// Memory of `bytes`, 64-byte aligned, in an arena where the transport has some and it is wished.
+// Memory of `bytes`, 64-byte aligned; in an arena if that is wanted and the transport has one.
 class Room {
  public:
   Room(Communicator& comm, int64_t bytes, bool in_arena) : bytes_(bytes) {
@@ -168,7 +168,7 @@ TEST_P(NodesTest, AllGatherPlacesEveryRanksBytes) {
   });
 }
 
-// More than one round, whose pieces are a million floats at most.
+// More than one round: a round has pieces of at most a million floats.
 constexpr int64_t kRounds = kReducePieceBytesMax / 4 + 2048;
 
 TEST_P(NodesTest, ReduceScatterAddsANodesRanksFirst) {
@@ -193,7 +193,7 @@ TEST_P(NodesTest, ReduceScatterAddsANodesRanksFirst) {
           std::fill(dst.begin(), dst.end(), 0.75f);
           ASSERT_TRUE(OrderedReduceScatter(*nodes, dst, src, accumulate, scratch, {"reduce", n}).ok());
           ASSERT_EQ((accumulate ? added : sums).FirstDifference(dst, comm.rank() * n), -1) << n << " " << accumulate;
-          // Into its own part of what is reduced.
+          // The destination is this rank's own part of the source.
           const std::span<float> part = src.subspan(static_cast<size_t>(comm.rank() * n), static_cast<size_t>(n));
           ASSERT_TRUE(OrderedReduceScatter(*nodes, part, src, false, scratch, {"in place", n}).ok());
           ASSERT_EQ(sums.FirstDifference(part, comm.rank() * n), -1) << n;
@@ -232,7 +232,7 @@ TEST_P(NodesTest, SumsOfBf16StayInFp32BetweenTheLevels) {
   }
 }
 
-// The tests of sums can fail: all ranks at once, or nodes of another size, give other bits.
+// Control: summing all ranks at once, or by nodes of another size, gives other bits.
 TEST(NodeReductionTest, NodeSizesAreSeenInTheBits) {
   const PeriodicValues<float> two = SumsByNode(8, 2, NodeFloat);
   for (const int other : {1, 4, 8}) {
@@ -243,7 +243,7 @@ TEST(NodeReductionTest, NodeSizesAreSeenInTheBits) {
   }
 }
 
-// Counts what arrives in calls of a group from its other ranks.
+// Counts the bytes that a rank receives from the other ranks of each group.
 class Counting final : public ForwardingCommunicator {
  public:
   Counting(Communicator& inner, std::vector<int64_t>& arrived)
@@ -263,7 +263,7 @@ class Counting final : public ForwardingCommunicator {
   }
 
  private:
-  std::vector<int64_t>& arrived_;  // by communicator, in the order in which they were made
+  std::vector<int64_t>& arrived_;  // by communicator, in order of creation
   const size_t group_;
 };
 
@@ -278,7 +278,8 @@ TEST_P(NodesTest, WhatANodeNeedsGoesAcrossOnce) {
       std::vector<float> whole(static_cast<size_t>(n * comm.size())), part(static_cast<size_t>(n));
       ASSERT_TRUE(
           nodes->AllGather(std::as_writable_bytes(std::span(whole)), std::as_bytes(std::span(part)), {"gather"}).ok());
-      // The world, a rank's node, the ranks at its place: together a node's ranks get every other part once.
+      // The world, a rank's node, the ranks at its place in all nodes: a node's ranks together receive every other part
+      // once.
       EXPECT_THAT(arrived, testing::ElementsAre(0, (per_node - 1) * (others + 1) * n * 4, others * n * 4));
       const int64_t bytes = ReduceScratchBytes(n, {comm.size(), per_node});
       Room room(comm, bytes + 64, false);
@@ -288,7 +289,7 @@ TEST_P(NodesTest, WhatANodeNeedsGoesAcrossOnce) {
   });
 }
 
-// Law 4 holds for the levels: their calls are in the history of the communicator that is checked.
+// Law 4 holds for the levels: the checked communicator's history contains their calls.
 TEST_P(NodesTest, ALevelsCallsAreInTheHistory) {
   RunWorld(GetParam(), [](Communicator& comm) {
     for (const int per_node : NodeSizes(comm.size())) {
@@ -303,7 +304,7 @@ TEST_P(NodesTest, ALevelsCallsAreInTheHistory) {
         EXPECT_GE(checked.calls(), 2);
         EXPECT_TRUE(checked.VerifySameHistory({"same"}).ok());
       }
-      // One node has added under another name than the other.
+      // The nodes add under different names.
       CheckedCommunicator checked(nodes.get(), SequenceCheck::kHistory);
       const char* const name = comm.rank() < per_node ? "layer.1" : "layer.2";
       ASSERT_TRUE(checked.levels()->inside->Barrier({name}).ok());

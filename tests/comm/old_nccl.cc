@@ -1,4 +1,4 @@
-// A library with NCCL's names and an old version.
+// A library with NCCL's function names and an old version number.
 extern "C" {
 int ncclGetVersion(int* version) {
   *version = 21805;

@@ -1,5 +1,5 @@
-// The sum of gradients against the plainest loop, bit for bit: few and many addends, results that fit a cache and not,
-// at every alignment, apart and in the place of an addend.
+// Compares the sum of gradients bit for bit with the plainest loop: few and many addends, results that do and do not
+// fit a cache, every alignment, with the result apart from the addends or in the place of one.
 #include "comm/ordered_sum.h"
 
 #include <gtest/gtest.h>

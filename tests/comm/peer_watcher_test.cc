@@ -1,4 +1,4 @@
-// Liveness with real processes: forked ranks share a board, one kills itself.
+// Liveness with real processes: forked ranks share a board and one kills itself.
 #include "comm/peer_watcher.h"
 
 #include <gmock/gmock.h>
@@ -35,7 +35,7 @@ struct SharedBoard {
     handle = (*memory)->handle();
     board = ProgressBoard::In(*std::move(memory), size);
   }
-  // In a child.
+  // Called in a child.
   std::shared_ptr<ProgressBoard> Open() const {
     auto memory = SharedMemory::Open(handle, SharedMemory::Access::kReadWrite);
     if (!memory.ok()) _exit(2);
@@ -93,7 +93,7 @@ TEST(ProgressBoardTest, OnlyTheFirstAccusationCounts) {
   EXPECT_EQ(board->Verdict(), sentence);
 }
 
-// All ranks of a job are suspended for an hour, or their machine is: that is no silence.
+// All ranks of a job, or their machine, are suspended for an hour. That does not count as silence.
 TEST(RunningTimeTest, AGapInWhichTheWaiterDidNotRunCountsNextToNothing) {
   RunningTime time(100.0);
   EXPECT_NEAR(time.Look(100.2), 0.2, 1e-9);
@@ -102,7 +102,7 @@ TEST(RunningTimeTest, AGapInWhichTheWaiterDidNotRunCountsNextToNothing) {
   EXPECT_LT(time.seconds(), 1.0);
 }
 
-// Two ranks at simulated times: rank 0 judges rank 1, a look every 0.2 s, waiting all the time.
+// Two ranks in simulated time: rank 0, which waits all the time, judges rank 1 and looks every 0.2 s.
 struct Judged {
   explicit Judged(double limit_seconds = 5) : judge(board, 0, limit_seconds) {}
 
@@ -137,13 +137,13 @@ TEST(PeerJudgeTest, ARankThatDoesNotRunIsSilentWhereverItIs) {
   Judged judged;
   judged.board->Publish(1, 12, "");
   EXPECT_THAT(judged.After(7, [](ProgressBoard&) {}), HasSubstr(" does not run at step 12 between two passes and "));
-  // Also where the limit is shorter than what a rank may stand still under a long one.
+  // The same with a limit shorter than a rank may stand still under a long limit.
   Judged hasty(/*limit_seconds=*/1.5);
   hasty.board->Publish(1, 12, "");
   EXPECT_THAT(hasty.After(3, [](ProgressBoard&) {}), HasSubstr(" does not run at step 12 between two passes and "));
 }
 
-// Writing a checkpoint, opening data, removing files: as slow as it likes while its process runs.
+// A rank that writes a checkpoint, opens data or removes files may take as long as it likes while its process runs.
 TEST(PeerJudgeTest, ASlowRankBetweenStepsIsNotSilent) {
   Judged judged;
   judged.board->Publish(1, 12, "backward layer.3");
@@ -163,7 +163,7 @@ TEST(PeerJudgeTest, NobodyIsLostWhereNobodyWaits) {
   EXPECT_EQ(judged.After(600, [&](ProgressBoard&) { judged.waited = 0; }), "");
 }
 
-// Of many ranks on a machine nobody asks /proc about all the others at every look.
+// With many ranks on a machine, a look asks /proc only about ranks whose beats have stopped.
 TEST(PeerJudgeTest, OnlyARankWhoseBeatsStandIsLookedAt) {
   const SharedBoard shared(2);
   const pid_t child = fork();
@@ -217,7 +217,7 @@ TEST(PeerWatcherTest, KilledProcessIsNamedWithItsPlace) {
   shared.board->Publish(0, 12, "all-gather layer.2");
   const PeerWatcher watcher(shared.board, 0, {});
   const Clock::time_point start = Clock::now();
-  // The child stays a zombie until waitpid: that is dead enough.
+  // The child stays a zombie until waitpid, which counts as dead.
   const std::string sentence = AwaitLoss(watcher, 5);
   EXPECT_LT(Clock::now() - start, std::chrono::seconds(2));
   std::string host(64, '\0');
@@ -231,8 +231,9 @@ TEST(PeerWatcherTest, KilledProcessIsNamedWithItsPlace) {
   EXPECT_TRUE(WIFSIGNALED(exit_status));
 }
 
-// A collective can meet a dead peer before the watcher's next look: whoever gets the error waits for the verdict, or
-// the run would end without saying who died and where (a read from a peer's memory fails the moment it is gone).
+// A collective can meet a dead peer before the watcher's next look, because a read from a peer's memory fails as soon
+// as the peer is gone. The caller that gets the error waits for the verdict; otherwise the run would end without saying
+// who died and where.
 TEST(PeerWatcherTest, ALossBetweenTwoLooksIsFoundWhenAskedFor) {
   const SharedBoard shared(2);
   const pid_t child = fork();
@@ -271,7 +272,7 @@ TEST(PeerWatcherTest, FinishedProcessIsNoLoss) {
   EXPECT_EQ(AwaitLoss(watcher, 0.3), "");
 }
 
-// A failed rank says why itself: its peers stop waiting and know the reason, and stay quiet.
+// A failed rank reports its own reason. Its peers stop waiting, learn the reason and do not repeat it.
 TEST(PeerWatcherTest, AFailedRanksReasonReachesItsPeersAndIsNotSaidTwice) {
   const std::shared_ptr<ProgressBoard> board = ProgressBoard::InProcess(3);
   for (int r = 0; r < 3; ++r) board->Publish(r, 7, "forward");
@@ -287,7 +288,8 @@ TEST(PeerWatcherTest, AFailedRanksReasonReachesItsPeersAndIsNotSaidTwice) {
   EXPECT_EQ(said, 0);
 }
 
-// What rank 1, this process, has published, changed in the shared memory: the loss that rank 0 then sees, if any.
+// Applies `change` to what rank 1 (this process) has published in the shared memory, and returns the loss that rank 0
+// then sees; "" if none.
 std::string LossAfter(const std::function<void(RankProgress&)>& change) {
   const std::shared_ptr<ProgressBoard> board = ProgressBoard::InProcess(2);
   board->Publish(1, 12, "backward");
@@ -311,7 +313,7 @@ TEST(PeerWatcherTest, SaysHowLongTheDeadHadBeenAtIt) {
               ContainsRegex(". died at step 12 in backward, unchanged for 1m3[0-9]s$"));
 }
 
-// Two containers with one /dev/shm: the numbers of the other's processes say nothing here.
+// Two containers share one /dev/shm: a process number from the other container means nothing here.
 TEST(PeerWatcherTest, ProcessesOfAnotherPidNamespaceAreNotWatched) {
   const auto gone = [](RankProgress& p) { p.process_id = -5; };
   EXPECT_THAT(LossAfter(gone), HasSubstr("rank 1 (pid -5 on host "));

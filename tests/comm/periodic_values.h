@@ -1,5 +1,5 @@
-// What the suites of comm send: values by rank and place that are worked out once. Under a sanitizer it is the making
-// and comparing of elements one by one that takes the time, not the transports.
+// The values that the suites of comm send, by rank and place, computed once. Under a sanitizer, making and comparing
+// elements one by one takes more time than the transports do.
 #ifndef ANGEL_PTM_TESTS_COMM_PERIODIC_VALUES_H_
 #define ANGEL_PTM_TESTS_COMM_PERIODIC_VALUES_H_
 
@@ -11,8 +11,8 @@
 
 namespace angel_ptm {
 
-// An endless row of values. It repeats after a prime number of elements, of which no slice, block or piece is a
-// multiple: what arrives at another place has other values.
+// An endless row of values. It repeats after a prime number of elements, which divides no slice, block or piece, so
+// data that arrives at a wrong place has wrong values.
 template <typename T>
 class PeriodicValues {
  public:
@@ -35,7 +35,7 @@ class PeriodicValues {
     });
   }
 
-  // The first i at which got[i] has other bits than (*this)[from + i]; -1: none.
+  // Returns the first i at which got[i] has other bits than (*this)[from + i]; -1 if there is none.
   int64_t FirstDifference(std::span<const T> got, int64_t from = 0) const {
     int64_t difference = -1;
     ForEachRun(static_cast<int64_t>(got.size()), from, [&](int64_t at, int64_t n, const T* values) {
@@ -63,7 +63,7 @@ class PeriodicValues {
   std::vector<T> period_;
 };
 
-// The row that ranks' values add up to, in the order given. `ranks` is not empty.
+// The sum of the ranks' rows in the order given. `ranks` must not be empty.
 inline PeriodicValues<float> OrderedSums(std::span<const PeriodicValues<float>* const> ranks) {
   return PeriodicValues<float>([&](int64_t i) {
     float sum = (*ranks[0])[i];

@@ -1,4 +1,4 @@
-// The numbers of an exchange by messages among many ranks: no bursts, and everyone gets everything.
+// The batches of an exchange by messages among many ranks: no rank is flooded, and everyone gets everything.
 #include "comm/ring_batches.h"
 
 #include <gtest/gtest.h>
@@ -11,14 +11,14 @@
 namespace angel_ptm {
 namespace {
 
-// What every rank posts in every batch, added up.
+// What every rank posts in every batch, in total.
 struct Traffic {
   int in_flight_max = 0;  // sends and receives of a rank in a batch
   int to_one_max = 0;     // ranks that send to one rank in a batch
-  bool complete = true;   // each sends to each other once, in the batch in which the other receives it
+  bool complete = true;   // each rank sends to each other once, in the batch in which the other receives it
 };
 
-// destinations(rank, batch, fn) and sources(rank, batch, fn) call fn(peer) for each.
+// destinations(rank, batch, fn) and sources(rank, batch, fn) call fn(peer) for each peer.
 template <typename Destinations, typename Sources>
 Traffic Replay(int size, int batches, const Destinations& destinations, const Sources& sources) {
   Traffic traffic;
@@ -68,7 +68,7 @@ TEST(RingBatchesTest, NobodyIsSentToByManyAtOnceHoweverManyRanksThereAre) {
   }
 }
 
-// The replay can find a burst: if everyone went through the ranks from 0 on, all would send to the same few.
+// Control: the replay finds a burst. If every rank went through its peers from 0 on, all would send to the same few.
 TEST(RingBatchesTest, TheOrderOfRanksWouldBeABurst) {
   constexpr int kSize = 1000, kAtOnce = RingBatches::kPeersAtOnce;
   const auto in_order = [&](int rank, int batch, auto fn) {
@@ -82,7 +82,7 @@ TEST(RingBatchesTest, TheOrderOfRanksWouldBeABurst) {
   EXPECT_EQ(traffic.to_one_max, kSize - 1);
 }
 
-// The numbers of a step's norm, of any world.
+// The block sizes of a step's norm, in worlds of any size.
 TEST(RingBatchesTest, SmallBlocksAreGatheredInRoundsHoweverManyRanksThereAre) {
   for (const int size : {2, 3276, 3277, 10000, 100000}) EXPECT_TRUE(GathersInRounds(80, size)) << size;
   EXPECT_TRUE(GathersInRounds(4096, 10000));

@@ -53,7 +53,7 @@ TEST(SharedMemoryTest, AFileThatIsNotTheCreatorsIsAnError) {
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
 }
 
-// KiB of this process's mapping that begins at `data`: a line of /proc/self/smaps.
+// A field of /proc/self/smaps, in KiB, of this process's mapping that begins at `data`.
 int64_t MappingKib(const void* data, const std::string& key) {
   std::ifstream file("/proc/self/smaps");
   std::ostringstream begin;
@@ -82,7 +82,7 @@ TEST(SharedMemoryTest, TouchedMemoryIsAllThereForItsReadersToo) {
   EXPECT_EQ(MappingKib(seen, "Rss"), kKib);
   EXPECT_EQ(seen[0], 1);
   EXPECT_EQ(seen[kLarge - 1], 2);
-  // The kernel grants huge pages or not; to the creator and to readers alike.
+  // Whether the kernel grants huge pages or not, creator and readers get the same.
   EXPECT_EQ(MappingKib(seen, "ShmemPmdMapped"), MappingKib(data, "ShmemPmdMapped"));
 }
 

@@ -14,7 +14,7 @@
 namespace angel_ptm {
 
 struct TestWorld {
-  // Calls of all ranks are messages. As if on machines, those inside one are not.
+  // Whether calls of all ranks use messages. On machines they do, and only calls inside one machine do not.
   bool by_messages() const { return transport.starts_with("messages") || on_machines(); }
   bool on_machines() const { return transport.starts_with("machines"); }
   bool has_arenas() const { return size > 1 && (transport.starts_with("direct_reads") || on_machines()); }
@@ -28,12 +28,12 @@ inline std::ostream& operator<<(std::ostream& os, const TestWorld& world) {
 
 std::vector<TestWorld> TestWorlds();
 
-// Runs fn on every rank, with a communicator of its own. With MPI only this process's rank runs here.
+// Runs fn on every rank, each with its own communicator. With MPI only this process's rank runs here.
 void RunWorld(const TestWorld& world, const std::function<void(Communicator&)>& fn,
               WaitOptions options = {.timeout_seconds = 60.0});
 
-// Inside RunWorld's fn: the calling rank stays away from every communicator, which lives on, until all ranks have
-// called this. So a peer that is "late" is late however long the others take, and no longer.
+// Called inside RunWorld's fn: keeps the calling rank out of every communicator (all stay alive) until all ranks have
+// called it. A "late" peer is thus late as long as the others take, and no longer.
 void MeetOutside();
 
 }  // namespace angel_ptm

@@ -1,4 +1,4 @@
-// Cluster files: what is missing, out of range or contradicts itself is said, all at once.
+// Cluster files: errors name everything that is missing, out of range or contradictory, all at once.
 #include "angel_ptm/config/cluster.h"
 
 #include <gmock/gmock.h>
@@ -47,7 +47,7 @@ TEST(ClusterTest, SyntaxErrorsHavePlaces) {
   EXPECT_EQ(LoadCluster("/does/not/exist").status().code(), absl::StatusCode::kNotFound);
 }
 
-// One change of a valid cluster, one sentence.
+// Each change of a valid cluster gives one sentence.
 TEST(ClusterTest, SaysWhatContradictsItself) {
   const std::vector<std::pair<std::function<void(Cluster&)>, std::string>> cases = {
       {[](Cluster& c) { c.mutable_device()->set_reserve_bytes(40'000'000'000); }, "which leaves nothing"},

@@ -55,7 +55,7 @@ TEST(ModelDifferencesTest, AreNamedWithBothValues) {
               ElementsAre(lm + "num_hidden_layers: wanted 2, got 3", lm + "rms_norm_eps: wanted 1e-05, got 1e-06"));
 }
 
-// Two configurations whose common family has no field set would otherwise agree.
+// Otherwise two configurations whose common family has no field set would compare equal.
 TEST(ModelDifferencesTest, AnotherFamilyIsAnotherModel) {
   const TrainConfig a = ExampleConfig({});
   TrainConfig b = a;
@@ -72,7 +72,7 @@ TEST(IsBelowTest, TakesWholeNamesOnly) {
   EXPECT_FALSE(IsBelow("optimizer.gradient_clip_norm", kFields));
 }
 
-// What a checkpoint's configuration says may be of an older or newer program.
+// A checkpoint's configuration may come from an older or a newer program.
 TEST(ParseStoredConfigTest, LeavesOutAndNamesWhatThisProgramDoesNotKnow) {
   std::vector<std::string> unknown;
   const auto config = ParseStoredConfig(

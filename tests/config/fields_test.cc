@@ -1,4 +1,4 @@
-// The fields themselves: their number, and comments that tell the truth.
+// The configuration's fields: how many there are, and that their comments are true.
 #include <gmock/gmock.h>
 #include <google/protobuf/descriptor.h>
 #include <gtest/gtest.h>
@@ -72,7 +72,7 @@ TEST(Fields, OutsideModelAndDataAreTheDecidedOnes) {
   for (const std::string& path : leaves) {
     if (path.rfind("model.", 0) != 0 && path.rfind("data.", 0) != 0) knobs.push_back(path);
   }
-  // Each of these is one more thing a person may have to understand. Add a line only with a reason; 57 is the limit.
+  // Each field is one more thing a person may have to understand. Add a line only with a reason; 57 is the limit.
   const std::vector<std::string> decided = {
       "optimizer.adamw.learning_rate",
       "optimizer.adamw.beta1",

@@ -58,7 +58,7 @@ TEST(Override, ChoosesAModelFamily) {
   EXPECT_EQ(config->model().hunyuan_lm().rope_theta(), 10000);
 }
 
-// It would drop what the file says of the one it has.
+// Choosing another family would discard what the file says of its own.
 TEST(Override, DoesNotChooseAnotherModelFamily) {
   EXPECT_EQ(ErrorOf("model.dit.height=32"),
             "--set model.dit.height=32: the config has model.hunyuan_lm, wanted a field of it, got one of model.dit");
@@ -118,7 +118,7 @@ TEST(Override, AllWrongOnesAreReported) {
   EXPECT_THAT(Message(config.status()), HasSubstr("--set steps=x: wanted an integer, got 'x'\n--set stepz=1: "));
 }
 
-// Overrides every field below `source` of an empty config by its printed value.
+// Overrides every field below `source` in an empty config with its printed value.
 void OverrideAll(const google::protobuf::Message& source, const std::string& prefix, TrainConfig* target) {
   const auto& reflection = *source.GetReflection();
   for (int i = 0; i < source.GetDescriptor()->field_count(); ++i) {

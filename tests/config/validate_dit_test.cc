@@ -1,4 +1,4 @@
-// What is refused of model.dit.
+// What validation refuses of model.dit.
 #include <gtest/gtest.h>
 
 #include <string>
@@ -34,7 +34,7 @@ TEST(ValidateDit, TheExampleIsValid) {
   EXPECT_EQ(DitErrorsOf({}), "OK");
   EXPECT_EQ(DitErrorsOf({"model.dit.text_length=0", "model.dit.class_count=10"}), "OK");
   EXPECT_EQ(DitErrorsOf({"model.dit.text_length=0", "model.dit.width=64", "model.dit.prediction=VELOCITY"}), "OK");
-  // A text's fields mean nothing here.
+  // The fields of a text do not apply here.
   EXPECT_EQ(DitErrorsOf({"data.sequence_length=2147483647"}), "OK");
 }
 
@@ -77,7 +77,7 @@ TEST(ValidateDit, SamplesOfARun) {
   const std::string every = "sampling.every_steps=5", one = "sampling.prompt=a cat";
   EXPECT_EQ(DitErrorsOf({every, one}), "OK");
   EXPECT_EQ(DitErrorsOf({every, "model.dit.text_length=0", "sampling.guidance=1"}), "OK");
-  EXPECT_EQ(DitErrorsOf({"sampling.guidance=-1"}), "OK");  // of no samples
+  EXPECT_EQ(DitErrorsOf({"sampling.guidance=-1"}), "OK");  // there are no samples to guide
   const std::vector<std::pair<std::vector<std::string>, std::string>> cases = {
       {{"sampling.every_steps=-1"}, "every_steps: out of range, wanted 0 to 1099511627776, got -1"},
       {{every}, "prompt: nothing to sample, or too much, wanted 1 to 65536 prompts, got 0"},

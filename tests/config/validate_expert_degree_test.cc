@@ -1,4 +1,4 @@
-// Over how many ranks experts can be split.
+// How many ranks experts can be split over.
 #include <gtest/gtest.h>
 
 #include <string>

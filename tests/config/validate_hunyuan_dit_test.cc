@@ -1,4 +1,4 @@
-// What is refused of model.hunyuan_dit.
+// What validation refuses of model.hunyuan_dit.
 #include <gtest/gtest.h>
 
 #include <string>

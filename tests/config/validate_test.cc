@@ -61,7 +61,7 @@ TEST(Validate, ModelSizes) {
   });
 }
 
-// Each size is within its bounds, what they make together is not.
+// Each size is within its bounds, but their product is not.
 TEST(Validate, ProductsOfSizes) {
   const std::string lm = "model.hunyuan_lm.";
   const std::vector<std::string> wide = {lm + "hidden_size=1048576", lm + "intermediate_size=1048576",
@@ -174,7 +174,7 @@ TEST(Validate, Prepare) {
     return std::string(ValidatePrepare(ExampleConfig(overrides)).message());
   };
   EXPECT_EQ(error({}), "");
-  EXPECT_EQ(error({"output.directory=", "steps=0"}), "");  // not asked for by prepare
+  EXPECT_EQ(error({"output.directory=", "steps=0"}), "");  // prepare does not ask for these
   EXPECT_EQ(error({"data.prepare.input=[]", "data.directory="}),
             "data.directory: not set, wanted a path, got \"\"\n"
             "data.prepare.input: not set, wanted at least one file or folder, got none");
@@ -335,7 +335,7 @@ TEST(Validate, GradientsInBf16AreOfOneMicroBatch) {
   EXPECT_EQ(ErrorsOf({narrow, bf16}, Machine(4)), "OK");
 }
 
-// Those of a machine, where machines are alike.
+// The ranks of a machine, if all machines are alike.
 TEST(Validate, RanksOfANode) {
   CommunicationConfig communication;
   EXPECT_EQ(WorldOf(communication, 8, 4).ranks_per_node, 4);
@@ -446,7 +446,7 @@ TEST(Derive, ThreadsAreTheRanksOwnCoresUpToWhatLibrariesServe) {
   RunFacts facts = Machine(2);
   facts.cores = 8;
   EXPECT_EQ(Derive(ExampleConfig({}), facts).threads_per_rank, 4);
-  facts.rank_cores = 6;  // bound by its launcher: not divided again
+  facts.rank_cores = 6;  // its launcher has bound it to cores, which are not divided again
   EXPECT_EQ(Derive(ExampleConfig({}), facts).threads_per_rank, 6);
   facts.kernel_threads_max = 5;
   EXPECT_EQ(Derive(ExampleConfig({}), facts).threads_per_rank, 5);
@@ -481,7 +481,7 @@ TEST(Derive, GivenValuesStay) {
 }
 
 TEST(Derive, TiersTogether) {
-  // Budgets that are set may take more than the usual 80 %; beside full ones a plan needs memory, too.
+  // Budgets that are set may take more than the usual 80 %; but the plan needs memory beside them, too.
   const RunFacts facts = Machine();
   EXPECT_EQ(
       Derive(ExampleConfig({"memory.device_bytes=4000000000", "memory.host_bytes=4000000000"}), facts).tiers_bytes,

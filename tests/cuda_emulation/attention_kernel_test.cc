@@ -1,4 +1,4 @@
-// Attention on the tensor cores of sm_80 and of sm_90a, and of fp32 by FMA.
+// Attention on the tensor cores of sm_80 and of sm_90a, and in fp32 by FMA.
 #include <cmath>
 #include <limits>
 
@@ -20,7 +20,7 @@ struct Shape {
   std::int64_t key_tokens() const { return b * (keys > 0 ? keys : s); }
 };
 
-// Documents of lengths 1 .. s.document, others in every row.
+// Documents of lengths 1 .. s.document, drawn anew for every row.
 std::vector<std::int32_t> SegmentStart(const Shape& s, std::mt19937& random) {
   std::vector<std::int32_t> start;
   for (std::int64_t row = 0; row < s.b; ++row) {
@@ -59,7 +59,7 @@ struct Attention {
       key_counts.push_back((row * 37 + 3) % static_cast<std::int32_t>(z.keys) + 1);
     }
   }
-  // What both ops have in common, on the device.
+  // The operands that both ops share, on the device.
   template <typename Args>
   void SetShape(Args& args, DeviceArray<std::int32_t>& start, DeviceArray<std::int32_t>& counts) const {
     if (shape.keys == 0) args.segment_start = start.data();
@@ -84,7 +84,7 @@ struct Attention {
     o = RunClean([&] { launch.attention(args, {}); }, device_o, [] {}, seeds);
     lse = device_lse.Get();
   }
-  // After Run.
+  // Call it after Run.
   void RunGrad(int seeds) {
     DeviceArray<std::int32_t> device_start(segment_start), device_counts(key_counts);
     DeviceArray<T> device_q(q), device_k(k), device_v(v), device_o(o), device_do(do_);
@@ -103,7 +103,7 @@ struct Attention {
     }
     dq = device_dq.Get(), dk = device_dk.Get(), dv = device_dv.Get();
   }
-  // The columns of values, and whether those beside them are v's.
+  // The columns of values; also checks whether the columns beside them are still those of v.
   std::vector<T> Values(const std::vector<T>& of) const {
     std::vector<T> values;
     for (std::size_t i = 0; i < of.size(); ++i) {
@@ -124,7 +124,7 @@ struct Attention {
   std::vector<float> lse;
 };
 
-// o as the host backend's is tested: its rounding to bf16, and that of the weights, which averages over keys.
+// o is tested as for the host backend: its rounding to bf16, and that of the weights, which averages over keys.
 template <typename T>
 void TestAttention(const Shape& z, int seeds = 1, const Launchers& with = kPortable) {
   SCOPED_TRACE(testing::Message() << z.b << " x " << z.s << " heads " << z.q_heads << "/" << z.kv_heads << " d "
@@ -175,7 +175,7 @@ TEST(CudaAttentionTest, AgreesWithTheReference) {
   TestAttention<BFloat16>({1, 3, 2, 2, 136, 0, 8, /*keys=*/300});
 }
 
-// Six tiles of keys and six of values go round the ring of four stages three times.
+// Six tiles of keys and six of values go three times round the ring of four stages.
 TEST(CudaAttentionSm90aTest, AgreesWithTheReference) {
   TestAttention<BFloat16>({1, 1, 1, 1, 16, 0, 16}, 2, kSm90a);
   TestAttention<BFloat16>({2, 77, 4, 2, 16, 0, 16}, 1, kSm90a);
@@ -205,7 +205,7 @@ TEST(CudaAttentionGradTest, AgreesWithTheReference) {
   TestAttentionGrad<BFloat16>({2, 150, 2, 2, 88, 60, /*beside=*/3});
   TestAttentionGrad<BFloat16>({1, 270, 2, 1, 128, 140});
   TestAttentionGrad<BFloat16>({2, 1, 2, 2, 16, 0, 8, /*keys=*/200, /*counted=*/true},
-                              1);  // keys 128 on are seen by nobody
+                              1);  // nobody sees the keys from 128 on
   TestAttentionGrad<BFloat16>({2, 140, 2, 1, 88, 0, 3, /*keys=*/70, /*counted=*/true});
   TestAttentionGrad<BFloat16>({1, 19, 1, 1, 64, 0, 8, /*keys=*/150});
   TestAttentionGrad<BFloat16>({2, 1, 2, 1, 256, 0, 3, /*keys=*/41, /*counted=*/true}, 1);
@@ -229,7 +229,7 @@ TEST(CudaAttentionGradTest, Fp32AgreesWithTheReference) {
   TestAttentionGrad<float>({2, 77, 4, 2, 24}, 1);
   TestAttentionGrad<float>({2, 150, 2, 2, 88, 60, /*beside=*/3});
   TestAttentionGrad<float>({1, 131, 2, 1, 128, 90, /*beside=*/4});
-  TestAttentionGrad<float>({2, 1, 2, 2, 16, 0, 8, /*keys=*/140, /*counted=*/true}, 1);  // the last keys nobody sees
+  TestAttentionGrad<float>({2, 1, 2, 2, 16, 0, 8, /*keys=*/140, /*counted=*/true}, 1);  // nobody sees the last keys
   TestAttentionGrad<float>({2, 70, 2, 1, 88, 0, 3, /*keys=*/40, /*counted=*/true});
   TestAttentionGrad<float>({1, 3, 2, 2, 136, 0, 8, /*keys=*/60});
 }
@@ -246,7 +246,8 @@ bool SameRows(const Attention<T>& a, const Attention<T>& b, std::int64_t begin, 
   return SameRows(a.o, b.o, a.shape.s, begin, end);
 }
 
-// What other documents and later tokens hold changes no bit, be it a number or NaN; all who see NaN show it.
+// The contents of other documents and later tokens change no bit, whether numbers or NaN; every query that sees a NaN
+// shows it.
 template <typename T>
 void TestHiddenTokens(const Launchers& with = kPortable) {
   const Shape z = {1, 100, 1, 1, 16, 0, /*beside=*/16};
@@ -282,8 +283,8 @@ TEST(CudaAttentionTest, HiddenTokensAreNotSeen) {
 }
 TEST(CudaAttentionSm90aTest, HiddenTokensAreNotSeen) { TestHiddenTokens<BFloat16>(kSm90a); }
 
-// The same for gradients, of one operand in the first of two documents: a query's gradient is that of earlier tokens'
-// doing, a key's that of later ones'.
+// The same for gradients, with one operand of the first of two documents: a query's gradient depends on earlier tokens,
+// a key's on later ones.
 template <typename T>
 void TestHiddenTokensOfGrad(const Launchers& with = kPortable) {
   const Shape z = {1, 100, 2, 1, 16, 0, /*beside=*/0};
@@ -330,7 +331,7 @@ TEST(CudaAttentionGradTest, HiddenTokensAreNotSeen) {
 }
 TEST(CudaAttentionGradSm90aTest, HiddenTokensAreNotSeen) { TestHiddenTokensOfGrad<BFloat16>(kSm90a); }
 
-// Full attention: keys behind a row's count change no bit, and their gradients are zero.
+// Full attention: keys after a row's count change no bit, and their gradients are zero.
 template <typename T>
 void TestKeysBehindTheCount(const Launchers& with = kPortable) {
   const Shape z = {1, 20, 2, 1, 16, 0, /*beside=*/0, /*keys=*/100, /*counted=*/true};
@@ -359,7 +360,8 @@ TEST(CudaAttentionGradTest, KeysBehindTheCountAreNotSeen) {
 }
 TEST(CudaAttentionGradSm90aTest, KeysBehindTheCountAreNotSeen) { TestKeysBehindTheCount<BFloat16>(kSm90a); }
 
-// Decoding at some positions gives what attention over the whole row gives, and leaves the other rows of the caches.
+// Decoding at some positions gives the same as attention over the whole row, and leaves the caches' other rows
+// unchanged.
 template <typename T>
 void TestCachedAttention(const Shape& z, double error) {
   SCOPED_TRACE(testing::Message() << z.s << " keys, heads " << z.q_heads << "/" << z.kv_heads << " d " << z.d);
@@ -371,7 +373,7 @@ void TestCachedAttention(const Shape& z, double error) {
   reference::Attention(want.data(), nullptr, ToDoubles(q).data(), ToDoubles(k).data(), ToDoubles(v).data(),
                        std::vector<std::int32_t>(static_cast<std::size_t>(z.b * z.s)).data(),
                        {z.b, z.s, z.q_heads, z.kv_heads, z.d, 0.25});
-  // rows[b] of `of` at a position, with what is beside them.
+  // rows[b] of `of` at a position, with the columns beside it.
   const auto at = [&](const std::vector<T>& of, std::int64_t position, std::int64_t width, std::int64_t beside) {
     std::vector<T> rows;
     for (std::int64_t b = 0; b < z.b; ++b) {

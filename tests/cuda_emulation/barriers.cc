@@ -21,7 +21,7 @@ void Open(BlockBarrier& barrier) {
   barrier.wanted = barrier.arrived = 0;
 }
 
-// Arrives; with `waits` leaves when `wanted` have.
+// Arrives; with `waits`, returns once `wanted` threads have arrived.
 void Arrive(int id, int wanted, bool waits, const void* at) {
   Machine& machine = Machine::Get();
   machine.MayYield();

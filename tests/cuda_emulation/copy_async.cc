@@ -1,4 +1,4 @@
-// cp.async. A copy is under way until its thread waits for it, and only then the thread's write.
+// cp.async. A copy is in flight until its thread waits for it; only then does it count as a write by that thread.
 #include <cstring>
 #include <vector>
 
@@ -16,7 +16,7 @@ struct Copy {
 };
 struct Copies {
   std::vector<Copy> under_way;
-  int group = 0;  // that the next copy belongs to
+  int group = 0;  // the group that the next copy belongs to
 };
 
 class CopyAsyncs final : public Unit {

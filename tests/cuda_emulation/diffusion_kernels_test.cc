@@ -1,4 +1,4 @@
-// CUDA kernels of diffusion transformers' ops, against the host backend.
+// CUDA kernels of diffusion transformers' ops, compared with the host backend.
 #include <memory>
 
 #include "kernels/ops/add_rows.h"
@@ -19,7 +19,7 @@
 namespace angel_ptm::emulated {
 namespace {
 
-// The operands of a call, on the host and on the device, with the same random values at first. A call's arguments are
+// The operands of a call on the host and on the device, initially with the same random values. A call's arguments are
 // made twice, in the same order.
 class Operands {
  public:
@@ -40,11 +40,11 @@ class Operands {
     const auto bytes = static_cast<std::int64_t>(values.size() * sizeof(std::int32_t));
     return static_cast<const std::int32_t*>(Memory(values, bytes, DType::kInt32));
   }
-  // The device's values are those of the beginning again.
+  // Restores the device's initial values.
   void Reset() {
     for (const auto& memory : memories_) memory->device.Set(memory->before);
   }
-  // Within an error over the largest value, in fp32, or a rounding of it in bf16.
+  // Compares within an error relative to the largest value in fp32, or within a rounding of it in bf16.
   void ExpectSame(double error) {
     for (std::size_t i = 0; i < memories_.size(); ++i) {
       const std::vector<double> got = Values(*memories_[i], true), want = Values(*memories_[i], false);
@@ -125,7 +125,7 @@ void TestElementwise(std::int64_t n) {
   });
 }
 
-// p rows added over and over to t.
+// Adds p rows repeatedly to t.
 template <typename T, typename Sum>
 void TestAddRows(std::int64_t t, std::int64_t h, std::int64_t p, bool accumulate) {
   ExpectHostResults(&cuda::LaunchAddRows, [=](Operands& o) {
@@ -159,7 +159,7 @@ void TestGatedAdd(const Samples& z, std::int64_t gate_at, bool with_gates) {
   });
 }
 
-// Without a summand: an op of its own for what a gate is times.
+// Without a summand this is another op, which multiplies by the gate only.
 template <typename T>
 void TestGatedProduct(const Samples& z) {
   ExpectHostResults(&cuda::LaunchGatedAdd, [=](Operands& o) {
@@ -206,7 +206,7 @@ void TestWeightedMse(std::int64_t b, std::int64_t n, bool with_dx) {
   });
 }
 
-// A sample of normal numbers as its bound's coefficients, and one that is decoded.
+// Normal numbers as the coefficients of a sample's bound, and one sample that is decoded.
 template <typename T>
 void TestHybridLoss(std::int64_t r, std::int64_t c, bool with_dx) {
   ExpectHostResults(&cuda::LaunchHybridLoss, [=](Operands& o) {
@@ -220,7 +220,7 @@ void TestHybridLoss(std::int64_t r, std::int64_t c, bool with_dx) {
   });
 }
 
-// Both parts of a split, or one.
+// Both parts of a split, or only one.
 template <typename T>
 void TestConcat(std::int64_t rows, std::int64_t a, std::int64_t b, bool with_b) {
   ExpectHostResults(&cuda::LaunchConcat, [=](Operands& o) {
@@ -264,7 +264,7 @@ TEST(CudaDiffusionKernelsTest, RowsHaveTheHostsResults) {
   TestHybridLoss<BFloat16>(40, 13, false);
 }
 
-// weight and bias, or neither; shift and scale, one of them, or neither.
+// With weight and bias, or with neither; with shift and scale, with one of them, or with neither.
 template <typename T>
 void TestLayerNorm(const Samples& z, bool affine, std::int64_t shift_at, std::int64_t scale_at, bool with_dsum) {
   const auto set = [=](auto& args, Operands& o) {

@@ -14,7 +14,7 @@
 namespace angel_ptm::emulated {
 namespace {
 
-// Values whose rounding is not ordinary: ties, the largest, infinities, NaN, zeros, subnormals.
+// Values whose rounding is a special case: ties, the largest number, infinities, NaN, zeros, subnormals.
 std::vector<float> SpecialValues(std::int64_t n) {
   std::mt19937 random(3);
   std::vector<float> values = RandomElements<float>(n, random);
@@ -70,7 +70,7 @@ TEST(CudaAddTest, HasTheHostsBits) {
   TestAdd<BFloat16>(2, 16, 0, 16, false, false);
 }
 
-// Rows behind the active blocks are neither read nor written.
+// Rows after the active blocks are neither read nor written.
 template <typename T>
 void TestSwiglu(std::int64_t rows, std::int64_t f, std::int64_t block_rows, std::int32_t active) {
   std::mt19937 random(5);
@@ -113,7 +113,7 @@ AdamWState StateOf(std::int64_t n) {
   return state;
 }
 
-// With `in_place` the gradient is bf16 and lies where the parameters do.
+// With `in_place` the gradient is bf16 and lies in the place of the parameters.
 void TestAdamW(std::int64_t n, std::int64_t unit_offset, bool has_master, bool in_place = false) {
   const AdamWState before = StateOf(n);
   const std::vector<ElementSpan> spans = {{0, 3}, {5, 6}, {13, 21}, {700, 900}};
@@ -190,7 +190,7 @@ void TestGelu(std::int64_t n, bool erf) {
   reference::Gelu(want_y.data(), ToDoubles(x).data(), n, erf);
   reference::GeluGrad(want_dx.data(), ToDoubles(dy).data(), ToDoubles(x).data(), n, erf);
   std::vector<T> got = RunClean([&] { cuda::LaunchGelu({.y = Out(y), .x = In(device_x), .n = n, .erf = erf}, {}); }, y);
-  // Beside 3e38 no error of the others would show.
+  // Beside 3e38, errors in the other values would not show.
   for (const std::size_t huge : {1u, 2u}) {
     if (huge >= got.size()) continue;
     EXPECT_EQ(ToFloat(got[huge]), huge == 1 ? ToFloat(x[huge]) : 0.0f);

@@ -1,4 +1,4 @@
-// CUDA kernels that move tokens to expert rows and back, against the host backend.
+// CUDA kernels that move tokens to expert rows and back, compared with the host backend.
 #include "kernels/ops/combine.h"
 #include "kernels/ops/dispatch.h"
 #include "tests/cuda_emulation/kernel_runs.h"
@@ -31,7 +31,7 @@ struct Experts {
   DeviceArray<std::int32_t> pair_of_row, row_of_pair, active;
 };
 
-// The device's result against the host's, from the same beginning, in the rows that are used.
+// Compares the device's result with the host's, from the same initial values, in the rows that are used.
 template <typename T, typename Args>
 void ExpectHostBits(void (*launch)(const Args&, const cuda::LaunchContext&), const Args& device, const Args& host,
                     DeviceArray<T>& got, std::vector<T>& want, std::int64_t used) {

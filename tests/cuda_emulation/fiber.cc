@@ -14,8 +14,8 @@ constexpr int kSavedRegisters = 6;
 
 }  // namespace
 
-// The registers that a function keeps for its caller (System V ABI for x86-64) go to the old stack and come from the
-// new one; what returns is the other fiber's call.
+// Saves the registers that a function preserves for its caller (System V ABI for x86-64) on the old stack and restores
+// those on the new one. It returns into the other fiber's call.
 extern "C" void angel_ptm_switch_stack(void** old_stack, void* new_stack);
 asm(R"(
 .text

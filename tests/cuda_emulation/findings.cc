@@ -15,7 +15,7 @@ namespace {
 
 constexpr int kFindingsOfAFault = 3, kReportsMax = 50000;
 
-// What the loader added to the addresses in the program's file.
+// The offset that the loader added to the program file's addresses.
 std::uintptr_t LoadOffset() {
   std::uintptr_t offset = 0;
   dl_iterate_phdr(

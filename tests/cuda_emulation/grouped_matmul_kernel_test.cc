@@ -21,7 +21,7 @@ struct GroupedLaunchers {
 constexpr GroupedLaunchers kPlain = {&cuda::LaunchGroupedMatmul, &cuda::LaunchGroupedMatmulGradWeight};
 constexpr GroupedLaunchers kGroupedSm90a = {&cuda::LaunchGroupedMatmulSm90a, &cuda::LaunchGroupedMatmulGradWeightSm90a};
 
-// Rows of tokens and of gradients, zero in padding rows. What is behind the active blocks is not there.
+// Rows of tokens and of gradients; padding rows are zero. The arrays end after the active blocks.
 template <typename S>
 struct GroupedExperts {
   GroupedExperts(const RoutingShape& s, std::int64_t width_n, std::int64_t width_k)
@@ -136,8 +136,8 @@ TEST(CudaGroupedMatmulTest, ResultsInFp32) {
   TestGradWeight<float>(e, false, 0);
 }
 
-// Twelve steps, forward and of the gradient, go round the ring of four stages three times, over the borders of tiles;
-// experts without rows; fewer rows in all than a tile has; tails of 16, 32 and 48 rows; more tiles than blocks.
+// Twelve steps, forward and of the gradient, go three times round the ring of four stages, across tile boundaries.
+// Also: experts without rows; fewer rows in all than a tile has; tails of 16, 32 and 48 rows; more tiles than blocks.
 TEST(CudaGroupedMatmulSm90aTest, AgreesWithTheReference) {
   TestAll<BFloat16>({735, 3, 1, 16, Spread::kFirstExpertsOnly}, 136, 264, 0, kGroupedSm90a);
   TestAll<BFloat16>({290, 3, 1, 16}, 264, 712, 0, kGroupedSm90a);
@@ -149,7 +149,7 @@ TEST(CudaGroupedMatmulSm90aTest, AgreesWithTheReference) {
   TestGradWeight<BFloat16>(many, false, 0, kGroupedSm90a);
 }
 
-// The bits of rows that a dispatch laid out.
+// Expects the same bits as on rows that a dispatch laid out.
 void TestGathered(const RoutingShape& s, std::int64_t n, std::int64_t k, bool trans_b, int seeds) {
   SCOPED_TRACE(ToString(s));
   GroupedExperts<BFloat16> e(s, n, k);
@@ -185,8 +185,8 @@ TEST(CudaGatheredMatmulSm90aTest, HasTheBitsOfRowsThatWereLaidOut) {
   TestGathered({140, 140, 1, 1}, 8, 8, false, 0);
 }
 
-// What an expert's tokens, gradients and weights are is seen by that expert's results alone: no zero of an operand's
-// tail meets another's NaN.
+// An expert's tokens, gradients and weights affect only that expert's results: no zero in an operand's tail meets
+// another expert's NaN.
 template <typename S>
 void TestIndependence(const GroupedLaunchers& by) {
   const RoutingShape s = {70, 3, 1, 16};
@@ -238,7 +238,7 @@ void TestIndependence(const GroupedLaunchers& by) {
 TEST(CudaGroupedMatmulTest, ExpertsDoNotDependOnOthers) { TestIndependence<BFloat16>(kPlain); }
 TEST(CudaGroupedMatmulSm90aTest, ExpertsDoNotDependOnOthers) { TestIndependence<BFloat16>(kGroupedSm90a); }
 
-// Lists and orders of tiles, for any number of blocks an expert has.
+// The lists and orders of tiles, for any number of blocks per expert.
 void TestTiles(const std::vector<int>& blocks_of_expert, int block_rows, int unused, int wide, int launched) {
   std::vector<std::int32_t> block_expert;
   for (std::size_t expert = 0; expert < blocks_of_expert.size(); ++expert) {
@@ -253,7 +253,7 @@ void TestTiles(const std::vector<int>& blocks_of_expert, int block_rows, int unu
   const cuda::ExpertBlocks blocks = {experts.data(), active.data(), block_rows, e,
                                      static_cast<std::int32_t>(block_expert.size())};
 
-  // Each row and column of tiles once; nothing of an expert without rows.
+  // Each row and column of tiles comes once; an expert without rows has none.
   DeviceArray<cuda::ExpertRows> list(cuda::RowTilesMax(blocks));
   const auto tiles = RunClean([&] { cuda::LaunchFindTiles(list.data(), blocks, {}); }, list);
   std::vector<int> made(in_use.size() * static_cast<std::size_t>(block_rows * wide));
@@ -270,7 +270,7 @@ void TestTiles(const std::vector<int>& blocks_of_expert, int block_rows, int unu
   }
   EXPECT_EQ(std::count(made.begin(), made.end(), 1), static_cast<std::ptrdiff_t>(made.size()));
 
-  // Each expert once, and no block of the launch with more work than another but for one tile.
+  // Each expert comes once, and the work of the launch's blocks differs by at most one tile.
   DeviceArray<cuda::ExpertRows> sorted_list(e);
   const auto sorted = RunClean([&] { cuda::LaunchSortExperts(sorted_list.data(), blocks, {}); }, sorted_list);
   std::vector<int> rows_of_expert(static_cast<std::size_t>(e), -1);

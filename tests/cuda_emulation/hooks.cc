@@ -1,6 +1,6 @@
-// What g++ calls at every load and store of a file compiled with -fsanitize=thread, and with -fsanitize=alignment where
-// an address is not aligned as its type is, which no GPU forgives. The kernels are compiled so, and no library of those
-// sanitizers is linked: these take its place.
+// The functions that g++ calls at every load and store of a file compiled with -fsanitize=thread and, with
+// -fsanitize=alignment, where an address is not aligned as its type requires, which a GPU does not allow. The kernels
+// are compiled so, and the sanitizers' libraries are not linked: these functions replace them.
 #include <cstddef>
 #include <cstdint>
 #include <cstring>

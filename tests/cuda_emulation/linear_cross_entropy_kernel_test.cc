@@ -52,8 +52,8 @@ struct Loss {
   std::vector<float> loss;
 };
 
-// With bf16 operands gradients of logits are rounded to bf16, which averages; what is rounded besides is dx, and a bf16
-// dweight.
+// With bf16 operands, gradients of logits are rounded to bf16, which averages out; dx and a bf16 dweight are rounded in
+// addition.
 template <typename T, typename S>
 void TestLoss(const LossShape& z, bool accumulate, int seeds) {
   SCOPED_TRACE(testing::Message() << z.t << " x " << z.h << " of " << z.v << " by " << z.chunk_tokens);
@@ -92,7 +92,7 @@ TEST(CudaLinearCrossEntropyTest, Fp32AgreesWithTheReference) {
   TestLoss<float, float>({7, 16, 2200, 5}, false, 0);
 }
 
-// A diverged token shows, and only there.
+// A diverged token shows in its own results and in no others.
 TEST(CudaLinearCrossEntropyTest, NanStaysWithItsToken) {
   const LossShape z = {4, 8, 40, 4};
   Loss<float, BFloat16> got(z);

@@ -161,7 +161,7 @@ void Machine::Finish(int work) {
   run();
 }
 
-// A warp with a thread that can run, or -1.
+// The index of a warp with a thread that can run, or -1.
 int Machine::NextWarp() {
   const int warps = static_cast<int>(warps_.size());
   if (schedule.order == Order::kLate) {
@@ -180,7 +180,7 @@ int Machine::NextWarp() {
   return -1;
 }
 
-// Null when all have ended.
+// Returns null when all threads have ended.
 SimThread* Machine::Next() {
   for (;;) {
     if (!work_.empty()) {
@@ -287,7 +287,7 @@ void Machine::ReportDeadlock() {
   Leave();
 }
 
-// Gives up the launch and everything behind it. What the fibers had on their stacks stays there.
+// Abandons the launch and everything after it. What the fibers have on their stacks stays there.
 void Machine::Leave() {
   stopped_ = true;
   current_ = nullptr;

@@ -31,7 +31,7 @@ void TestMatmul(const MatmulShape& s, bool trans_a, bool trans_b, bool accumulat
   EXPECT_LT(ErrorOf(got, want), 1e-6);
 }
 
-// Nine steps go round the ring of three stages three times.
+// Nine steps go three times round the ring of three stages.
 TEST(CudaMatmulTest, AgreesWithTheReference) {
   for (const bool trans_a : {false, true}) {
     for (const bool trans_b : {false, true}) {
@@ -43,7 +43,7 @@ TEST(CudaMatmulTest, AgreesWithTheReference) {
   TestMatmul<BFloat16>({8, 136, 8}, false, false, true, 2);
 }
 
-// Over the borders of tiles, and of steps of 8.
+// Across the boundaries of tiles and of steps of 8.
 TEST(CudaMatmulTest, Fp32AgreesWithTheReference) {
   for (const bool trans_a : {false, true}) {
     for (const bool trans_b : {false, true}) {
@@ -55,7 +55,7 @@ TEST(CudaMatmulTest, Fp32AgreesWithTheReference) {
   TestMatmul<float, float>({1, 1, 1}, false, true, false, 2);
 }
 
-// Twelve steps go round the ring of four stages three times, and over the borders of tiles.
+// Twelve steps go three times round the ring of four stages, and across tile boundaries.
 TEST(CudaMatmulSm90aTest, AgreesWithTheReference) {
   const Launcher launcher = &cuda::LaunchMatmulSm90a;
   for (const bool trans_a : {false, true}) {
@@ -64,7 +64,7 @@ TEST(CudaMatmulSm90aTest, AgreesWithTheReference) {
       TestMatmul<float>({72, 40, 8}, trans_a, trans_b, true, 1, launcher);
     }
   }
-  TestMatmul<float>({1, 3, 72}, false, true, false, 2, launcher);  // neighbours that are not stored as one
+  TestMatmul<float>({1, 3, 72}, false, true, false, 2, launcher);  // adjacent results that cannot be stored together
   TestMatmul<BFloat16>({9, 5, 72}, false, true, true, 0, launcher);
   TestMatmul<BFloat16>({9, 6, 72}, false, true, true, 0, launcher);
   TestMatmul<BFloat16>({135 * 128, 8, 72}, false, true, false, 0, launcher);  // more tiles than blocks

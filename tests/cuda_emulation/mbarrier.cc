@@ -1,5 +1,5 @@
-// Barriers in shared memory (PTX ISA, mbarrier). A phase is complete when no arrival and no byte is outstanding; a wait
-// for a parity passes while the current phase has the other.
+// Barriers in shared memory (PTX ISA, mbarrier). A phase is complete when no arrivals and no bytes are outstanding. A
+// wait for a parity passes while the current phase has the other parity.
 #include "tests/cuda_emulation/mbarrier.h"
 
 #include <cstdlib>
@@ -18,13 +18,13 @@ constexpr std::uint32_t kArrivalsMax = (1 << 20) - 1;
 
 struct Mbarrier {
   int arrivals = 0, pending = 0;
-  std::int64_t bytes = 0;  // outstanding; negative while more came than was expected
+  std::int64_t bytes = 0;  // outstanding; negative while more arrived than was expected
   bool counts_bytes = false;
   std::uint32_t phase = 0;
   Gathering past;
   Past completed;  // of those who arrived in complete phases
   Epoch initialised = 0;
-  bool fenced = false;  // the init is known to the asynchronous proxy
+  bool fenced = false;  // the initialisation is visible to the asynchronous proxy
   bool awaited = true;  // somebody waited for the last complete phase
   std::vector<int> waiting;
 };

@@ -15,7 +15,7 @@
 namespace angel_ptm::emulated {
 namespace {
 
-// A window: nothing, dynamic shared memory, nothing, the arrays of fixed size, with gaps between them.
+// The layout of a window: a gap, dynamic shared memory, a gap, the arrays of fixed size with gaps between them.
 constexpr std::uint32_t kDynamicBegin = 1024, kArraysBegin = 230 << 10, kArrayGap = 64;
 constexpr std::uint32_t kDynamicAlignment = 1024;  // APTM_DYNAMIC_SHARED
 constexpr int kPoison = 0xff;

@@ -1,4 +1,4 @@
-// The CUDA backend's table: micro-steps of tiny models, op after op, with the emulator as device.
+// The CUDA backend's table: micro-steps of tiny models, op by op, with the emulator as the device.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -40,7 +40,7 @@ Graph TrainingGraph(bool moe, DType compute) {
   return BuildHunyuanLmTraining(shape, kBatch, {moe}, HunyuanLmParameters(shape, AdamWStates(compute)));
 }
 
-// Reads captions, some shorter than others.
+// A model that reads captions, some shorter than others.
 Graph DiffusionTrainingGraph(DType compute) {
   const DitShape shape = {.channels = 2,
                           .height = 8,
@@ -58,7 +58,7 @@ Graph DiffusionTrainingGraph(DType compute) {
   return BuildDitTraining(shape, /*batch=*/2, {false, true}, DitParameters(shape, AdamWStates(compute)));
 }
 
-// Every tensor twice, on the host and on the emulated device.
+// Every tensor twice: on the host and on the emulated device.
 class TwoBackends {
  public:
   explicit TwoBackends(const Graph& graph) : graph_(graph) {
@@ -76,7 +76,7 @@ class TwoBackends {
   TwoBackends& operator=(const TwoBackends&) = delete;
 
   void FillInputs();
-  // The op on both, from what the device has; the host's results stay beside the device's.
+  // Runs the op on both, from the device's inputs; the host's results are kept beside the device's.
   void PlayOnBoth(const Op& op);
   void PlayOnHost(const Op& op) { Bind(op, true)->Run(CpuKernels(), TestContext(1, HostWorkspace(*Bind(op, true)))); }
   double LossOf(bool host);
@@ -97,7 +97,7 @@ class TwoBackends {
     return BindKernel(graph_, op, address);
   }
   static int64_t HostWorkspace(const KernelCall& call) { return call.WorkspaceBytes(CpuKernels(), {}); }
-  // What the host makes, set on the device too.
+  // Values made on the host, set on the device too.
   template <typename T>
   void Set(TensorId t, const std::vector<T>& values) {
     std::memcpy(At(t, true), values.data(), bytes_[t]);
@@ -176,7 +176,8 @@ std::vector<double> TwoBackends::Values(TensorId t, bool host) {
   return values;
 }
 
-// Equal, or equal within a few roundings of the largest. What neither wrote is the same NaN in both.
+// Expects equal values, or values within a few roundings relative to the largest. Elements that neither backend wrote
+// hold the same NaN in both.
 void TwoBackends::ExpectSame(const Op& op, TensorId t) {
   const std::vector<double> got = Values(t, false), want = Values(t, true);
   const DType dtype = graph_.tensors[t].dtype;
@@ -222,7 +223,7 @@ double TwoBackends::LossOf(bool host) {
   return sum;
 }
 
-// Each op gets the device's own results of those before it, and must make of them what the host backend does.
+// Each op gets the device's own results of the ops before it, and must match what the host backend computes from them.
 void TestMicroStep(const Graph& graph) {
   double host_loss = 0;
   {
@@ -248,7 +249,7 @@ TEST(CudaMicroStepTest, DiffusionTransformerAgreesWithTheHostBackend) {
   for (const DType compute : kTypes) TestMicroStep(DiffusionTrainingGraph(compute));
 }
 
-// What has no kernel, or not for these types and shapes, says so.
+// Ops without a kernel, or without one for these types and shapes, are refused.
 TEST(CudaKernelsTest, RefusesWhatItCannotRun) {
   const auto message = [](const absl::Status& status) { return std::string(status.message()); };
   MatmulArgs matmul = {.m = 1, .n = 8, .k = 12};
@@ -297,7 +298,7 @@ TEST(CudaKernelsTest, RefusesWhatItCannotRun) {
   EXPECT_TRUE(CudaKernels().attention_grad.can_run(grad).ok());
   EXPECT_EQ(message(CudaAttentionGradSm90a().can_run(grad)),
             "cuda backend: attention_grad on sm_90a takes a length of dv's rows that is a multiple of 24, got 30");
-  // The gradient of a weight is fp32, or of the elements' type, as on the host.
+  // A weight's gradient is fp32 or has the elements' type, as on the host.
   AddRmsNormGradArgs norm = {.t = 1, .h = 8};
   EXPECT_TRUE(CudaKernels().add_rms_norm_grad.can_run(norm).ok());
   norm.dweight.dtype = DType::kBFloat16;

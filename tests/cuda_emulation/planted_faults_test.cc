@@ -1,4 +1,5 @@
-// Every planted fault is found by its name under every schedule, and the same kernels without it are clean and right.
+// Every planted fault is found by its name under every schedule; without it, the same kernels are clean and their
+// results right.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

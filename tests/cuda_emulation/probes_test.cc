@@ -1,4 +1,4 @@
-// What the emulated instructions compute, against plain loops over the same elements.
+// Compares what the emulated instructions compute with plain loops over the same elements.
 #include "tests/cuda_emulation/probes/probes.h"
 
 #include <gtest/gtest.h>
@@ -11,7 +11,7 @@
 namespace angel_ptm::emulated {
 namespace {
 
-// Small integers: every sum is exact.
+// Small integers, so that every sum is exact.
 std::vector<BFloat16> Integers(std::size_t n, unsigned seed) {
   std::mt19937 random(seed);
   std::vector<BFloat16> values(n);

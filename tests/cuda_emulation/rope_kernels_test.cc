@@ -1,4 +1,4 @@
-// CUDA kernels of queries' and keys' positions and norms.
+// CUDA kernels for the positions and norms of queries and keys.
 #include "kernels/ops/qk_rope_norm.h"
 #include "kernels/ops/rope_table.h"
 #include "tests/cuda_emulation/kernel_runs.h"
@@ -10,7 +10,7 @@ namespace {
 
 constexpr float kEpsilon = 1e-5f;
 
-// The limits of the host backend's test: four roundings of an angle to fp32, one of the result.
+// The limits of the host backend's test: an angle is rounded to fp32 four times, the result once.
 TEST(CudaRopeTableTest, AgreesWithTheReference) {
   struct Table {
     std::int64_t t, d;
@@ -67,7 +67,7 @@ struct Qk {
     return {shape.t, shape.q_heads, shape.kv_heads, shape.d, static_cast<double>(kEpsilon)};
   }
   void TestForward(int seeds);
-  // dweights in Sum.
+  // The gradients of weights have type Sum.
   template <typename Sum>
   void TestGrad(bool accumulate, int seeds);
 

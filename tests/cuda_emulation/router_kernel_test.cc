@@ -87,7 +87,7 @@ TEST(CudaRouterTest, ChoosesByTheRule) {
   TestRouter<float>({70, 31, 40, 3}, 1);
 }
 
-// As on the host: NaN in a token makes all of its probabilities NaN, and still k different experts are chosen.
+// As on the host: a NaN in a token makes all of its probabilities NaN, and k different experts are still chosen.
 TEST(CudaRouterTest, NanChoosesTheFirstExperts) {
   const RouterShape s = {3, 8, 6, 2};
   std::mt19937 random(17);
@@ -101,7 +101,7 @@ TEST(CudaRouterTest, NanChoosesTheFirstExperts) {
   EXPECT_EQ(std::accumulate(got.counts.begin(), got.counts.end(), 0), s.t * s.k);
 }
 
-// Operands of S, dgate of T, either gradient alone, added or not.
+// Operands of type S, dgate of type T; each gradient alone or both, added or not.
 template <typename T, typename S = BFloat16>
 void TestRouterGrad(const RouterShape& s, bool with_dx, bool accumulate, int seeds) {
   SCOPED_TRACE(testing::Message() << s.t << " tokens of " << s.h << ", " << s.k << " of " << s.e);

@@ -1,5 +1,5 @@
-// Every wait, fence, count of bytes, arrival and barrier of the kernels for sm_90a is needed: without it, or with
-// another, the checker names a fault in every schedule.
+// Every wait, fence, byte count, arrival and barrier of the kernels for sm_90a is necessary: if one is removed or
+// changed, the checker names a fault in every schedule.
 #include "tests/cuda_emulation/sabotage.h"
 
 #include <gtest/gtest.h>
@@ -32,13 +32,13 @@ const PlantedInstruction kPlanted[] = {
     {"no wgmma.fence", Sabotage::kNoWgmmaFence, {Fault::kWgmma}},
     {"no wait for wgmma", Sabotage::kNoWgmmaWait, {Fault::kWgmma, Fault::kRace}},
 };
-// Of kernels that store through shared memory.
+// For kernels that store through shared memory.
 const PlantedInstruction kPlantedInStores[] = {
     {"no fence.proxy.async before a tensor store", Sabotage::kNoProxyFence, {Fault::kProxy}},
     {"no barrier around a tensor store", Sabotage::kNoNamedBarrier, {Fault::kRace, Fault::kUninitialised}},
 };
 
-// Of kernels that copy by cp.async what wgmma reads.
+// For kernels that copy wgmma's operands by cp.async.
 const PlantedInstruction kPlantedInGathers[] = {
     {"no wait for cp.async", Sabotage::kNoCopyWait, {Fault::kRace, Fault::kUninitialised}},
     {"no fence.proxy.async behind cp.async", Sabotage::kNoProxyFence, {Fault::kProxy}},
@@ -70,7 +70,7 @@ TEST(SabotageTest, OfMatmulIsFound) {
   ExpectAllFound([&] { cuda::LaunchMatmulSm90a(args, {}); }, false);
 }
 
-// Of two experts, of which the first has no rows and the second so many, or so wide ones, that they go round the ring.
+// Operands of two experts: the first has no rows, the second so many, or such wide ones, that they go round the ring.
 struct ExpertOperands {
   static constexpr std::int64_t kExperts = 2, kBlockRows = 16;
 
@@ -127,7 +127,7 @@ TEST(SabotageTest, OfTheGradientOfExpertsIsFound) {
   ExpectAllFound([&] { cuda::LaunchGroupedMatmulGradWeightSm90a(args, operands.context()); }, false);
 }
 
-// Few queries, and so many keys, or for gradients of keys heads, that they go round the ring.
+// Few queries and enough keys (for gradients of keys, enough heads) to go round the ring.
 struct Operands {
   static constexpr std::int64_t kQueries = 19, kD = 16;
 

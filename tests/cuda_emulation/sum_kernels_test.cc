@@ -1,4 +1,4 @@
-// CUDA kernels that add up: norms, squares, losses, rows of a table.
+// CUDA kernels that sum: norms, squares, losses, rows of a table.
 #include <cmath>
 #include <type_traits>
 
@@ -137,7 +137,8 @@ TEST(CudaLossSumTest, HasTheHostsBits) {
   }
 }
 
-// Blocks of ranks but this one's own, which lies elsewhere; one behind the other, or each aligned to `unit` bytes.
+// The blocks of all ranks except this one's own, which lies elsewhere. The blocks lie one behind the other, or each is
+// aligned to `unit` bytes.
 template <typename To, typename From>
 void TestOrderedSum(std::int64_t n, int ranks, int own_rank, bool accumulate, std::int64_t unit = 64) {
   std::mt19937 random(12);
@@ -183,7 +184,7 @@ TEST(CudaOrderedSumTest, HasTheHostsBits) {
   TestOrderedSum<BFloat16, BFloat16>(1001, 3, 1, false, 1);
 }
 
-// Into the place of this rank's own addends.
+// The result may take the place of this rank's own addends.
 TEST(CudaOrderedSumTest, MayOverwriteItsOwnAddends) {
   const std::vector<float> before = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
   DeviceArray<float> blocks(std::vector<float>(32, 0.5f)), dst(before);

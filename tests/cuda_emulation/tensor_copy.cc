@@ -1,5 +1,5 @@
-// TMA: boxes of tensors between device and shared memory, with the 128-byte swizzle. A copy is checked when it is
-// issued; its bytes move at some later time.
+// TMA: copies boxes of tensors between device and shared memory, with the 128-byte swizzle. A copy is checked when it
+// is issued; its bytes move at some later time.
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -15,7 +15,7 @@ namespace {
 constexpr std::uint32_t kChunkBytes = 16, kBoxMax = 256, kAddressAlignment = 128;
 
 struct Box {
-  TensorMap map;  // a copy: the kernel's may be gone when the bytes move
+  TensorMap map;  // a copy, because the kernel's may be gone when the bytes move
   std::uint32_t shared;
   std::array<int, kTensorRankMax> at;
 };
@@ -26,7 +26,7 @@ std::uint32_t BytesOf(const Box& box) {
   return bytes;
 }
 
-// fn(shared address, device address, bytes in front that lie outside of the tensor, bytes inside) for every 16 bytes.
+// Calls fn(shared address, device address, leading bytes outside of the tensor, bytes inside) for every 16 bytes.
 template <typename Fn>
 void ForChunks(const Box& box, const Fn& fn) {
   const TensorMap& map = box.map;

@@ -1,4 +1,4 @@
-// What the lanes of a warp do together: they come one after the other, and the last one does it for all.
+// What the lanes of a warp do together: they arrive one after the other, and the last one does it for all.
 #include <bit>
 #include <cstring>
 
@@ -21,7 +21,7 @@ SimThread& LaneOf(const SimThread& any, int lane) { return Machine::Get().thread
 
 std::string Hex(std::uint32_t mask) { return absl::StrCat("0x", absl::Hex(mask, absl::kZeroPad8)); }
 
-// The use that this lane takes part in: one that other lanes began, or a new one.
+// Finds the use that this lane takes part in: one that other lanes began, or a new one.
 Collective& Find(SimThread& thread, const char* name, std::uint32_t mask, int parameter, const void* at) {
   Machine& machine = Machine::Get();
   const std::uint32_t lane = 1u << thread.lane;
@@ -42,7 +42,7 @@ Collective& Find(SimThread& thread, const char* name, std::uint32_t mask, int pa
   return *unused;
 }
 
-// `execute(use)` runs once, when all lanes of the mask have come with their operands.
+// `execute(use)` runs once, after all lanes of the mask have arrived with their operands.
 template <typename Operands, typename Fn>
 void Together(const char* name, std::uint32_t mask, int parameter, Operands& operands, const void* at,
               const Fn& execute) {
@@ -76,7 +76,7 @@ struct WordOperands {
   int argument = 0, width = kLanes;
 };
 
-// The lane whose value `lane` gets; itself where there is none (PTX ISA, shfl.sync).
+// The lane whose value `lane` receives; `lane` itself if there is none (PTX ISA, shfl.sync).
 int ShuffleSource(Shuffle kind, int lane, int argument, int width) {
   const int first = lane & ~(width - 1), end = first + width;
   switch (kind) {
@@ -97,7 +97,7 @@ struct MatrixOperands {
   std::uint32_t address;
 };
 
-// Which element of an 8 x 8 matrix of 16-bit elements is half `half` of a lane's register.
+// The element of an 8 x 8 matrix of 16-bit elements that is half `half` of a lane's register.
 struct MatrixElement {
   int row, column;
 };

@@ -1,5 +1,5 @@
-// wgmma: products that a warpgroup's four warps issue together and that run beside them until they are waited for. From
-// the issue to the wait the accumulators are the matrix unit's: the registers hold NaN patterns, and touching them is a
+// wgmma: products that a warpgroup's four warps issue together and that run asynchronously until they are waited for.
+// From issue to wait the matrix unit owns the accumulators: the registers hold NaN patterns, and touching them is a
 // fault.
 #include <algorithm>
 #include <array>
@@ -40,7 +40,7 @@ struct WarpGroup {
   std::vector<int> waiting;
 };
 
-// An accumulator's part in a thread's registers, which the matrix unit has.
+// The part of an accumulator in one thread's registers, owned by the matrix unit.
 struct Held {
   float* registers;
   std::shared_ptr<Accumulator> accumulator;
@@ -90,7 +90,7 @@ struct Descriptor {
     return static_cast<std::uint32_t>(bits >> at & 0x3fff) << 4;
   }
 
-  // Where element (outer, k) lies: outer is m of A, n of B. A row of 128 bytes holds 64 k or, transposed, 64 outer.
+  // The address of element (outer, k); outer is m of A, n of B. A row of 128 bytes holds 64 k or, transposed, 64 outer.
   std::uint32_t AddressOf(bool transposed, int outer, int k) const {
     const auto o = static_cast<std::uint32_t>(outer), d = static_cast<std::uint32_t>(k);
     const std::uint32_t offset = transposed ? o % 64 * 2 + o / 64 * leading + d % 8 * kSwizzleSpan + d / 8 * stride
@@ -99,12 +99,12 @@ struct Descriptor {
   }
 };
 
-// The descriptor holds 18 bits of the address, which is one of the block's window.
+// The descriptor holds 18 bits of the address, which lies in the block's window.
 std::uint32_t InWindow(std::uint32_t address, const SimThread& thread) {
   return address % kSharedWindow + static_cast<std::uint32_t>(thread.block) * kSharedWindow;
 }
 
-// Every thread of the warpgroup must know of what the products read.
+// Checks that every thread of the warpgroup has synchronised with the writes that the products read.
 class OperandCheck {
  public:
   OperandCheck(int group, Epoch reader, const void* at) : group_(group), reader_(reader), at_(at) {}
@@ -210,7 +210,7 @@ bool Untouched(const float* registers, int count) {
                      [](float x) { return std::bit_cast<std::uint32_t>(x) == kInFlightBits; });
 }
 
-// The accumulator that this thread's registers are a part of from now on.
+// The accumulator that this thread's registers belong to from now on.
 std::shared_ptr<Accumulator> Take(ThreadProducts& mine, Product& product, float* registers, std::size_t index,
                                   int thread) {
   Machine& machine = Machine::Get();

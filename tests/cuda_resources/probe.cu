@@ -1,4 +1,5 @@
-// Every helper of ptx.cuh in one kernel, so that its assembly is compiled where no kernel uses it yet. Never launched.
+// Uses every helper of ptx.cuh in one kernel, so that the assembly of helpers that no kernel uses yet is compiled.
+// Never launched.
 #include "kernels/cuda/ptx.cuh"
 
 namespace angel_ptm::cuda {

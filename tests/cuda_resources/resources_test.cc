@@ -23,7 +23,7 @@ struct Use {
 };
 using Uses = std::map<std::string, Use>;  // by "sm_90a Swiglu<8, float>"
 
-// As it is written in the source: without namespaces, parameters and what the compiler adds.
+// The kernel's name as in the source: without namespaces, parameters and what the compiler adds.
 std::string KernelName(const std::string& symbol) {
   int status = 0;
   const std::unique_ptr<char, decltype(&std::free)> text(abi::__cxa_demangle(symbol.c_str(), nullptr, nullptr, &status),
@@ -42,7 +42,7 @@ std::vector<std::string> LinesOf(const std::filesystem::path& path) {
   return lines;
 }
 
-// Adds what one log says; remarks go to `remarks`.
+// Adds the resources that one log states; remarks go to `remarks`.
 void ReadLog(const std::filesystem::path& path, Uses& uses, std::vector<std::string>& remarks) {
   static const std::regex entry("Compiling entry function '([^']+)' for '([^']+)'");
   static const std::regex local("([0-9]+) bytes stack frame, ([0-9]+) bytes spill stores, ([0-9]+) bytes spill loads");

@@ -34,7 +34,8 @@ expect "all products" 32 32 'HGMMA[.0-9A-Zx]*'
 expect "copies of boxes" 12 1000 'UTMALDG\.2D'
 expect "pairs of results, stored or added" 512 512 'F2FP\.BF16[.0-9A-Z_]*'
 
-# Two products of rows, two of tokens that are gathered, one gradient of weights, whose last step is copied by slices.
+# Two kernels multiply rows, two gathered tokens, and one computes the gradient of weights, whose last step is copied by
+# slices.
 disassemble grouped_matmul_sm90a 5
 expect "products of a step of 64 k, two halves" 40 40 'HGMMA\.64x128x16\.F32\.BF16'
 expect "all products" 40 40 'HGMMA[.0-9A-Zx]*'
@@ -43,8 +44,8 @@ expect "copies of boxes of experts' weights" 4 1000 'UTMALDG\.3D'
 expect "pairs of results, stored or added" 640 640 'F2FP\.BF16[.0-9A-Z_]*'
 expect "copies of 16 bytes of a step's tokens" 16 16 'LDGSTS[.0-9A-Z]*'
 
-# A step's scores and sums, once before the loop over keys or behind it: D / 16 and 8 products, of 128 columns but for
-# the sums of D = 64.
+# One step's scores and sums, once in the loop over keys and once outside it: D / 16 and 8 products, of 128 columns,
+# except the sums of D = 64.
 disassemble attention_sm90a 3
 expect "scores, and sums of D above 64" $((2 * (4 + 6 + 8 + 8 + 8))) $((2 * (4 + 6 + 8 + 8 + 8))) 'HGMMA\.64x128x16\.F32\.BF16'
 expect "sums of D = 64" 16 16 'HGMMA\.64x64x16\.F32\.BF16'
@@ -52,8 +53,8 @@ expect "all products" 84 84 'HGMMA[.0-9A-Zx]*'
 expect "copies of boxes to shared memory" 15 1000 'UTMALDG\.4D'
 expect "copies of boxes from it" 5 5 'UTMASTG\.4D'
 
-# For gradients of queries and of keys: a step's scores and products of do and v, D / 16 each; then 4 products for dq, and
-# twice 4 for dk and dv, of 64 columns or 128.
+# For gradients of queries and of keys: one step's scores, and products of do and v, D / 16 each; then 4 products for
+# dq, and 4 each for dk and dv, of 64 columns or 128.
 disassemble attention_grad_sm90a 6
 expect "scores, and sums of D = 64" $((2 * 2 * (4 + 6 + 8) + 12)) $((2 * 2 * (4 + 6 + 8) + 12)) 'HGMMA\.64x64x16\.F32\.BF16'
 expect "sums of D above 64" 24 24 'HGMMA\.64x128x16\.F32\.BF16'

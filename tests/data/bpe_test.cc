@@ -1,4 +1,4 @@
-// The trainer and the encoder against slow implementations that recount everything at every step.
+// Compares the trainer and the encoder with slow implementations that recount everything at every step.
 #include <algorithm>
 #include <map>
 #include <set>
@@ -34,7 +34,7 @@ std::vector<std::string> Characters(const std::string& word) {
   return characters;
 }
 
-// The definition: recount all pairs, take the most frequent (ties: smaller ids), join it everywhere, again.
+// The definition: count all pairs, take the most frequent one (ties: smaller ids), join it everywhere, repeat.
 std::vector<std::pair<std::string, std::string>> SlowMerges(const Counts& counts, size_t merges, int64_t count_min) {
   std::map<std::string, int> ids;
   for (int b = 0; b < 256; ++b) ids[std::string(1, static_cast<char>(b))] = b;
@@ -50,7 +50,7 @@ std::vector<std::pair<std::string, std::string>> SlowMerges(const Counts& counts
     }
     std::pair<int, int> best = {-1, -1};
     int64_t best_count = count_min - 1;
-    for (const auto& [pair, count] : pairs) {  // ascending ids: the first of equals wins
+    for (const auto& [pair, count] : pairs) {  // ascending ids: the first of equally frequent pairs wins
       if (count > best_count && !ids.contains(texts[pair.first] + texts[pair.second])) {
         best = pair;
         best_count = count;
@@ -154,7 +154,7 @@ TEST(EncoderTest, EqualsTheDefinitionOnShortAndLongWords) {
   ASSERT_TRUE(merges.ok()) << merges.status();
   const auto tokenizer = Tokenizer::FromMerges(*merges);
   Tokenizer::Encoder encoder(*tokenizer);
-  // Words on both sides of the border between the two merge loops, and repeated ones (remembered words).
+  // Words on both sides of the length at which the merge loop changes, and repeated words, which are remembered.
   std::vector<std::string> words = RandomWords(&random, 300, 120, "abcde");
   words.insert(words.end(), words.begin(), words.begin() + 100);
   for (int length = 44; length < 54; ++length) words.push_back(std::string(length, 'a'));

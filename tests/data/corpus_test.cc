@@ -1,4 +1,4 @@
-// Files and folders to documents: borders, held-out text, pieces, links, what cannot be read.
+// From files and folders to documents: boundaries, held-out text, pieces, links, unreadable files.
 #include "angel_ptm/data/corpus.h"
 
 #include <algorithm>
@@ -34,7 +34,7 @@ TEST(DocumentsTest, SplitAtLineEndsOfWindows) {
   EXPECT_THAT(SplitDocuments("aaa\r\n\r\nbbb\r\nccc\r\n", 13), ElementsAre("aaa\r\n\r\n", "bbb\r\nccc\r\n"));
 }
 
-// The tail of `text` from (1 - fraction) of its bytes on.
+// Where the held-out tail of `text` begins, at least (1 - fraction) of its bytes from the start.
 size_t HeldOutFrom(const std::string& text, double fraction) {
   const size_t start = static_cast<size_t>(static_cast<double>(text.size()) * (1 - fraction));
   return start + HeldOutStart(std::string_view(text).substr(start), (text.size() - start) / 2);
@@ -47,7 +47,7 @@ TEST(DocumentsTest, HeldOutFromTheBestBorder) {
   EXPECT_EQ(HeldOutFrom(a + "\r\n" + b + "\r\n\r\n" + c, 0.3), 896u);
   EXPECT_EQ(HeldOutFrom(a + "\n" + b + "\n\n" + b + "<|endoftext|>\n" + c, 0.3), 947u);
   EXPECT_EQ(HeldOutFrom(a + "\n" + b + "\n\n" + b + "<|endoftext|>\r\n" + c, 0.3), 948u);
-  // A document's end far into the tail does not beat a near line's end; a far line's end is better than nothing.
+  // A document's end far into the tail is not preferred to a near line's end; a far line's end is better than none.
   EXPECT_EQ(HeldOutFrom(a + "\n" + c + "<|endoftext|>" + b, 0.4), 851u);
   EXPECT_EQ(HeldOutFrom(a + "\n" + b, 0.1), 851u);
   EXPECT_EQ(HeldOutFrom(a, 0.2), 850u);
@@ -56,7 +56,7 @@ TEST(DocumentsTest, HeldOutFromTheBestBorder) {
 TEST(DocumentsTest, PiecesEndAtTheBestBorder) {
   EXPECT_EQ(PieceEnd("a<|endoftext|>b\n\nc\nd"), 14u);
   EXPECT_EQ(PieceEnd("a<|endoftext|>\r\nb\n\nc\nd"), 16u);
-  EXPECT_EQ(PieceEnd("a\n\nb\nc<|endoftext|>\r"), 3u);  // the line end behind the token is not seen whole
+  EXPECT_EQ(PieceEnd("a\n\nb\nc<|endoftext|>\r"), 3u);  // the line end after the token may continue beyond the piece
   EXPECT_EQ(PieceEnd("a\r\n\r\nb\nc"), 5u);
   EXPECT_EQ(PieceEnd("a\nb"), 2u);
   EXPECT_EQ(PieceEnd("abc<|endof"), 3u);

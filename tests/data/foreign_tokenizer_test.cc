@@ -1,4 +1,4 @@
-// Tokenizers made elsewhere: their ids, and what a dataset and its documents are with them.
+// Tokenizers made elsewhere: their ids, and the datasets and documents that use them.
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -18,7 +18,7 @@ using nlohmann::json;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-// Words as Llama 3 has them; Qwen 2 takes digits one by one.
+// The word pattern of Llama 3; Qwen 2 splits digits one by one.
 std::string WordPattern(const std::string& digits) {
   return R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|)" + digits +
          R"(| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
@@ -32,7 +32,7 @@ json Sequence(const json& rule, bool regex) {
   return {{"type", "Sequence"}, {"pretokenizers", json::array({rule, ByteLevelPart(regex)})}};
 }
 
-// A tokenizer.json whose ids are the bytes, a few merges, and `added` tokens.
+// A tokenizer.json whose ids are the bytes, a few merges, and the `added` tokens.
 json MakeJson(const json& pre_tokenizer, const std::vector<std::string>& added) {
   json vocabulary;
   const auto spell = [](const std::string& bytes) { return ByteAlphabet::Get().Write(bytes); };
@@ -71,7 +71,7 @@ void ExpectIds(const json& made, const std::string& end, const std::vector<std::
   for (size_t i = 0; i < ids.size(); ++i) EXPECT_EQ((*tokenizer)->Encode(kForeignTexts[i]), ids[i]) << kForeignTexts[i];
 }
 
-// The ids of these tests are those of Hugging Face's tokenizers 0.23.3 for the same files;
+// The ids in these tests are those of Hugging Face's tokenizers 0.23.3 for the same files;
 // tests/parity/foreign_tokenizers_parity.py compares more of them.
 TEST(ForeignTokenizerTest, WordsOfGpt2) {
   ExpectIds(MakeJson(ByteLevelPart(true), {"<|endoftext|>"}), "<|endoftext|>",
@@ -81,7 +81,7 @@ TEST(ForeignTokenizerTest, WordsOfGpt2) {
              {73, 39, 76, 76, 32, 261, 32, 256, 115, 261}});
 }
 
-// U+180E is no white space, U+0085 is.
+// U+180E is not white space, U+0085 is.
 TEST(ForeignTokenizerTest, WhiteSpaceIsUnicodes) {
   SKIP_WITHOUT_LIBRARIES();
   const auto tokenizer = ReadForeign(MakeJson(Sequence(SplitPart(R"(\s|\\s)"), false), {"<e>"}), "<e>");
@@ -169,7 +169,7 @@ TEST(ForeignTokenizerTest, NamesWhatItCannotUse) {
               HasSubstr("should be \"Isolated\" or \"Removed\", got \"MergedWithNext\""));
 }
 
-// Documents begin as the tokenizer says, end with its own token wherever its text stands, and the folder keeps its
+// Documents begin as the tokenizer says, its end token ends them wherever its text appears, and the folder contains its
 // files.
 TEST(ForeignTokenizerTest, MakesADataset) {
   const TemporaryFolder folder;

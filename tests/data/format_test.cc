@@ -1,6 +1,6 @@
-// What runs rely on when the program is upgraded between them: a dataset written by format version 1 and kept in the
-// repository is still read, and the same text still gives the same tokens, in the same order of samples. Run with
-// --write_testdata=<folder> to write a dataset for a new version.
+// What runs rely on when the program is upgraded: a dataset in format version 1, kept in the repository, can still be
+// read, and the same text still gives the same tokens in the same order of samples. Run with --write_testdata=<folder>
+// to write a dataset for a new version.
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -56,7 +56,7 @@ TEST_P(FormatTest, ReadsEveryVersion) {
 
 INSTANTIATE_TEST_SUITE_P(Versions, FormatTest, testing::Values(1, 2));
 
-// The same tokens in all versions: a run goes on from version 1's dataset on version 2's.
+// All versions have the same tokens: a run on version 1's dataset continues on version 2's.
 TEST(FormatsTest, WritesVersion2) {
   const TemporaryFolder folder;
   const auto report = PrepareKeptText(folder.path());
@@ -69,7 +69,7 @@ TEST(FormatsTest, WritesVersion2) {
   const auto kept = DatasetManifest::FromJson(Slurp(kVersion2 + "/dataset.json"), "dataset.json");
   ASSERT_TRUE(kept.ok()) << kept.status();
   DatasetManifest written = report->manifest;
-  // The one number that a machine's logarithm may round otherwise.
+  // The only number that another machine's logarithm may round differently.
   EXPECT_NEAR(written.validation_unigram_entropy, kept->validation_unigram_entropy, 1e-12);
   written.validation_unigram_entropy = kept->validation_unigram_entropy;
   EXPECT_EQ(written.ToJson(), Slurp(kVersion2 + "/dataset.json"));
@@ -112,7 +112,7 @@ TEST(PinnedTest, WindowsOfSamples) {
   for (int64_t i = 0; i < 8; ++i) evaluation_windows.push_back(evaluation->WindowOfSample(i));
   EXPECT_THAT(windows, ElementsAre(61, 40, 26, 64, 39, 35, 4, 30, 50, 19, 51, 63));
   EXPECT_THAT(evaluation_windows, ElementsAre(5, 9, 8, 17, 3, 16, -1, -1));
-  EXPECT_EQ(loader->WindowOfSample(loader->sample_count()), 36);  // the second epoch's first
+  EXPECT_EQ(loader->WindowOfSample(loader->sample_count()), 36);  // the first of the second epoch
 
   std::vector<int32_t> tokens(64), targets(64), positions(64), segment_start(64);
   EXPECT_EQ(loader

@@ -57,7 +57,7 @@ void Write(const std::string& path, const std::vector<std::vector<int32_t>>& doc
   ASSERT_TRUE(writer->Commit().ok());
 }
 
-// One sample's, or one micro-batch's, buffers.
+// The buffers of one sample or one micro-batch.
 struct Owned {
   explicit Owned(int64_t size) : tokens(size, -7), targets(size, -7), positions(size, -7), segment_start(size, -7) {}
   SampleBuffers view() { return {tokens, targets, positions, segment_start}; }
@@ -156,7 +156,7 @@ TEST(TokenFileTest, RejectsEveryFlippedBitAndEveryTruncation) {
   EXPECT_EQ(TokenFile::Open(folder / "none").status().code(), absl::StatusCode::kNotFound);
 }
 
-// A file changed by someone who also corrects its checksums; its content is one chunk.
+// The bytes with their checksums corrected after a change; the content is one chunk.
 std::string Resealed(std::string bytes) {
   const auto put = [&](size_t at, uint64_t value) { std::memcpy(bytes.data() + at, &value, sizeof(value)); };
   const size_t checksums = bytes.size() - 8;
@@ -209,16 +209,16 @@ class LargeTokenFileTest : public testing::Test {
     ASSERT_TRUE(opened.ok()) << opened.status();
     file_ = *std::move(opened);
   }
-  // What a reader of 100 tokens in the second chunk gets.
+  // Reads 100 tokens in the second chunk.
   absl::Status ReadSome() {
     std::vector<int32_t> tokens(100);
     RETURN_IF_ERROR(file_->Read(kFirst, tokens));
     EXPECT_TRUE(std::equal(tokens.begin(), tokens.end(), data_.tokens.begin() + kFirst));
     return absl::OkStatus();
   }
-  // In place, as a program does that writes into a file that others have open.
+  // Overwrites in place, as a program does to a file that others have open.
   void Overwrite(int64_t at, const std::string& bytes) {
-    // Also where the clock that stamps files has not moved on since they were written.
+    // Makes the change visible even if the file system's clock has not advanced since the file was written.
     const auto written = std::filesystem::last_write_time(path_);
     std::fstream file(path_, std::ios::binary | std::ios::in | std::ios::out);
     file.seekp(at);
@@ -265,7 +265,7 @@ TEST_F(LargeTokenFileTest, TruncationInARunIsAnErrorAndNoSignal) {
 
 TEST_F(LargeTokenFileTest, AChangeInARunIsSeen) {
   ASSERT_TRUE(ReadSome().ok());
-  // Touched, or written with the bytes it had: nothing happened.
+  // A file that was touched, or rewritten with the same bytes, counts as unchanged.
   Overwrite(kByte, Slurp(path_).substr(kByte, 10));
   EXPECT_TRUE(ReadSome().ok()) << ReadSome();
   Overwrite(kByte, "\xff\xff");  // a token beyond the vocabulary
@@ -275,7 +275,8 @@ TEST_F(LargeTokenFileTest, AChangeInARunIsSeen) {
   }
 }
 
-// Its checksums are right: only the vocabulary says that the table of embeddings has no such row.
+// The checksums are correct: only the check against the vocabulary finds a token for which the embedding table has no
+// row.
 TEST_F(LargeTokenFileTest, NoTokenAboveTheVocabularyIsReturned) {
   const std::string path = folder_ / "small";
   Write(path, {{5, 6, 0}, {7, 0}, {8, 9, 0}}, 300);
@@ -368,7 +369,7 @@ class LoaderTest : public testing::Test {
   }
   Loader Make(const LoaderOptions& options) { return *Loader::Create(dataset_.get(), options); }
 
-  // All micro-batches of a step, rows in the order (micro, rank, row).
+  // All micro-batches of a step; rows in the order (micro, rank, row).
   Owned Step(const Loader& loader, int64_t step, int64_t world, int64_t* count) {
     const int64_t rows = loader.options().micro_batch, micros = loader.MicroBatchesPerStep(world);
     Owned all(0), batch(rows * kLength);
@@ -403,7 +404,7 @@ TEST_F(LoaderTest, EveryWorldAndMicroBatchSeesTheSameStep) {
         int64_t count = 0;
         Owned all = Step(loader, step, world, &count);
         EXPECT_EQ(count, reference_count);
-        // Beyond the global batch only samples that weigh nothing.
+        // Beyond the global batch there are only samples that weigh nothing.
         for (size_t i = global_batch * kLength; i < all.tokens.size(); ++i) {
           ASSERT_EQ(all.tokens[i], kPadId);
           ASSERT_EQ(all.targets[i], kIgnoredTarget);

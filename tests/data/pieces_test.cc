@@ -1,4 +1,4 @@
-// Tokens of captions: ids that Hugging Face's tokenizers give for the same files, what is cut, and what is refused.
+// Tokens of captions: the ids that Hugging Face's tokenizers give for the same files, what is cut, and what is refused.
 #include <gmock/gmock.h>
 
 #include <string>
@@ -35,7 +35,7 @@ TEST_F(WordPiecesTest, WordsArePiecesFromTheLeft) {
   EXPECT_EQ(pieces->vocabulary_size(), 19);
   EXPECT_THAT(pieces->Encode("A red  fox, jumped!", 77).ids, ElementsAre(2, 4, 5, 6, 10, 8, 9, 11, 3));
   EXPECT_THAT(pieces->Encode("foxes foxs redx", 77).ids, ElementsAre(2, 6, 7, 6, 15, 1, 3));
-  // Ideographs are words of their own; accents and case go.
+  // Each ideograph is a word of its own; accents and case are dropped.
   EXPECT_THAT(pieces->Encode("red狐狸CAFÉS", 77).ids, ElementsAre(2, 5, 12, 13, 14, 15, 3));
   EXPECT_THAT(pieces
                   ->Encode("\xC4\xB0\t\xE2\x80\x8B"
@@ -68,7 +68,7 @@ TEST_F(WordPiecesTest, AVocabularyWithoutSpecialTokensIsRefused) {
   EXPECT_EQ(OpenWordPieces(dir_ / "absent").status().code(), absl::StatusCode::kNotFound);
 }
 
-// Ids of the Python package for the same model.
+// The ids that the Python package gives for the same model.
 TEST(SentencePiecesTest, HasTheLibrarysIds) {
   const auto pieces = OpenSentencePieces(ANGEL_PTM_TESTDATA);
   ASSERT_TRUE(pieces.ok()) << pieces.status();

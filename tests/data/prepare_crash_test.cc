@@ -1,5 +1,5 @@
-// prepare over an earlier dataset, killed at every single change it makes to the file system, and with a disk that is
-// full, or fails once, from each of them on: the folder always holds the one dataset or the other, whole.
+// prepare over an earlier dataset. It is killed at every single change that it makes to the file system, or the disk is
+// full, or fails once, from that change on. The folder always holds one of the two datasets, whole.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -19,13 +19,14 @@
 namespace {
 
 enum class Fault { kNone, kKilled, kDiskFull, kFailsOnce };
-// What the next changes to the file system meet, counted down; of this process, which runs one thread while it is set.
+// The fault that the next changes to the file system meet, counted down. It applies to the whole process, which runs
+// one thread while it is set.
 Fault fault = Fault::kNone;
 int64_t changes_left = 0;
 int64_t changes_seen = 0;
 constexpr int kKilledCode = 77;
 
-// Called before a change; an error number to fail with instead, or 0. `grows`: it needs room on the disk.
+// Called before each change. Returns an error number to fail with, or 0. `grows`: the change needs room on the disk.
 int Meet(bool grows) {
   ++changes_seen;
   if (fault == Fault::kNone) return 0;
@@ -43,7 +44,7 @@ Function* Real(const char* name) {
 
 }  // namespace
 
-// The calls by which our files change, in front of the C library's.
+// The calls by which our files change, overriding the C library's.
 extern "C" {
 
 int open(const char* path, int flags, ...) {
@@ -62,7 +63,7 @@ ssize_t pwrite(int fd, const void* data, size_t bytes, off_t offset) {
   return Real<ssize_t(int, const void*, size_t, off_t)>("pwrite")(fd, data, bytes, offset);
 }
 
-// A killed process leaves what it has written: waiting for the disk would only take time.
+// A killed process leaves what it has written, so waiting for the disk would only take time.
 int fsync(int) {
   if (const int error = Meet(true); error != 0) return errno = error, -1;
   return 0;
@@ -83,7 +84,7 @@ int unlink(const char* path) noexcept {
   return Real<int(const char*)>("unlink")(path);
 }
 
-// std::filesystem::remove_all comes through here.
+// std::filesystem::remove_all uses this call.
 int unlinkat(int folder, const char* path, int flags) noexcept {
   if (const int error = Meet(false); error != 0) return errno = error, -1;
   return Real<int(int, const char*, int)>("unlinkat")(folder, path, flags);
@@ -113,7 +114,7 @@ class PrepareCrashTest : public testing::Test {
                     .threads = 1})
         .status();
   }
-  // Prepares the new dataset in a process that meets `kind` at change number `at`; whether it came that far.
+  // Prepares the new dataset in a process that meets `kind` at change number `at`. Returns whether it got that far.
   bool Meets(Fault kind, int64_t at, int* exit_code) {
     const pid_t child = fork();
     if (child == 0) {
@@ -128,13 +129,13 @@ class PrepareCrashTest : public testing::Test {
     *exit_code = WEXITSTATUS(status);
     return *exit_code != 2;
   }
-  // The seed tells which of the two it is; 0 if it is neither.
+  // The seed, which tells the two datasets apart; 0 if the folder holds neither.
   uint64_t WhichIsThere() {
     const auto dataset = OpenTextDataset(output_, 32);
     EXPECT_TRUE(dataset.ok()) << dataset.status();
     return dataset.ok() ? dataset->manifest.seed : 0;
   }
-  // All faults of a kind, the earlier dataset put back after each; how many there were.
+  // Tries all faults of a kind, restoring the earlier dataset after each. Returns how many there were.
   int64_t TryAll(Fault kind) {
     int64_t at = 0;
     bool switched = false;
@@ -147,7 +148,7 @@ class PrepareCrashTest : public testing::Test {
         EXPECT_TRUE(!switched || there == kNewSeed) << "at change " << at;
       }
       switched = there == kNewSeed;
-      // What ended well is the new one; the next call ends or clears what is half done.
+      // A successful call leaves the new dataset; the next call completes or removes what is half done.
       EXPECT_TRUE(code != 0 || there == kNewSeed) << "at change " << at;
       EXPECT_TRUE(PrepareWith(kOldSeed).ok());
       EXPECT_EQ(WhichIsThere(), kOldSeed);
@@ -155,7 +156,7 @@ class PrepareCrashTest : public testing::Test {
                                        "validation.tokens"));
       if (HasFailure()) break;
     }
-    EXPECT_EQ(WhichIsThere(), kNewSeed);  // the last one met nothing
+    EXPECT_EQ(WhichIsThere(), kNewSeed);  // the last call met no fault
     return at;
   }
   std::vector<std::string> Names() {

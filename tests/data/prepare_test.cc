@@ -1,4 +1,4 @@
-// Text folders to datasets: statistics, errors, what a failure leaves.
+// From text folders to datasets: statistics, errors, what a failure leaves.
 #include "angel_ptm/data/prepare.h"
 
 #include <algorithm>
@@ -17,7 +17,7 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-// Prose-like lines: words of a small vocabulary, empty lines now and then.
+// Prose-like lines of a small vocabulary, with an occasional empty line.
 std::string Prose(int lines, int seed, const std::vector<std::string>& words) {
   std::mt19937 random(seed);
   std::string text;
@@ -77,7 +77,7 @@ TEST_F(PrepareTest, EveryByteIsInOneSplitOnce) {
   const std::string en = Slurp(folder_ / "text/en/a.txt"), zh = Slurp(folder_ / "text/zh/b.txt");
   const std::string train = dataset->tokenizer->Decode(AllTokens(options_.output + "/train.tokens"));
   const std::string validation = dataset->tokenizer->Decode(AllTokens(options_.output + "/validation.tokens"));
-  // Held out: each file's tail.
+  // Each file's tail is held out.
   const size_t en_train = train.find("页面") == std::string::npos ? 0 : train.find("页面");
   EXPECT_EQ(train.size() + validation.size(), en.size() + zh.size());
   EXPECT_TRUE(train.starts_with(en.substr(0, en.size() * 9 / 10)));
@@ -101,7 +101,7 @@ TEST_F(PrepareTest, ReportsTheUnigramEntropyOfTheValidationTokens) {
   std::map<int32_t, double> counts;
   const std::vector<int32_t> tokens = AllTokens(options_.output + "/validation.tokens");
   for (int32_t token : tokens) counts[token] += 1;
-  // The mean negative log likelihood of the tokens themselves.
+  // The mean negative log-likelihood under the tokens' own frequencies.
   double nats = 0;
   for (int32_t token : tokens) nats -= std::log(counts[token] / static_cast<double>(tokens.size()));
   EXPECT_NEAR(report->manifest.validation_unigram_entropy, nats / static_cast<double>(tokens.size()), 1e-9);
@@ -154,7 +154,7 @@ std::string Utf16(const std::string& ascii, bool big_endian) {
   return text;
 }
 
-// What is no UTF-8 was trained on as rubbish.
+// Text that is not UTF-8 would be trained on as garbage.
 TEST_F(PrepareTest, RefusesFilesInAnotherEncodingAllAtOnce) {
   const std::string prose = Prose(100, 4, {"the", "page", "moves"});
   std::string gbk, latin1;
@@ -213,7 +213,7 @@ TEST_F(PrepareTest, AVocabularyThatTheTextDoesNotSupportIsWhatItSupports) {
   EXPECT_THAT(Prepare(options_)->ToString(), testing::Not(HasSubstr("the text supports")));
 }
 
-// Files of one line each cannot be divided: whole ones are held out, or the reason is said.
+// Files of a single line cannot be divided: whole files are held out, or the reason is reported.
 TEST_F(PrepareTest, HoldsOutWholeFilesOfOneLine) {
   std::filesystem::remove_all(folder_ / "text");
   for (int i = 0; i < 6; ++i) {
@@ -267,14 +267,14 @@ TEST_F(PrepareTest, RefusesAnOutputThatItWouldReadTheNextTime) {
   }
   EXPECT_FALSE(std::filesystem::exists(folder_ / "text/set"));
   EXPECT_FALSE(std::filesystem::exists(folder_ / "text/none"));
-  // Beside the input, and where it is not looked into.
+  // An output beside the input, and one in a folder that is not searched.
   for (const char* output : {"text2", "text/.set"}) {
     options_.output = folder_ / output;
     EXPECT_TRUE(Prepare(options_).ok()) << output;
   }
 }
 
-// `text` with its only `from` replaced.
+// `text` with its only occurrence of `from` replaced.
 std::string Replaced(std::string text, const std::string& from, const std::string& to) {
   const size_t at = text.find(from);
   EXPECT_NE(at, std::string::npos) << from;
@@ -295,7 +295,7 @@ TEST_F(PrepareTest, AFailedWriteKeepsTheEarlierDataset) {
   EXPECT_EQ(dataset->manifest.validation_fraction, 0.05);
 }
 
-// The disk is full when the token files are written and the tokenizer is not.
+// The disk becomes full after the token files and before the tokenizer.
 TEST_F(PrepareTest, AFailedLastWriteKeepsTheEarlierDataset) {
   std::mt19937 random(6);
   std::string text;
@@ -321,7 +321,7 @@ TEST_F(PrepareTest, AFailedLastWriteKeepsTheEarlierDataset) {
   EXPECT_EQ(dataset->manifest.seed, 0u);
 }
 
-// Refused with the numbers, where a control group would kill it.
+// Refuses with the numbers where a control group would kill the process.
 TEST_F(PrepareTest, StaysWithinItsMemoryOrSaysWhatItNeeds) {
   ASSERT_TRUE(Prepare(options_).ok());
   const std::string train = Slurp(options_.output + "/train.tokens");
@@ -329,7 +329,7 @@ TEST_F(PrepareTest, StaysWithinItsMemoryOrSaysWhatItNeeds) {
   EXPECT_THAT(ErrorOf(options_),
               testing::AllOf(HasSubstr("preparing needs "),
                              HasSubstr("this machine or control group has 40.0 MiB: raise the limit")));
-  options_.memory_bytes_max = int64_t{120} << 20;  // not for four encoders
+  options_.memory_bytes_max = int64_t{120} << 20;  // too little for four encoders
   options_.threads = 4;
   ASSERT_TRUE(Prepare(options_).ok());
   EXPECT_EQ(Slurp(options_.output + "/train.tokens"), train);
@@ -352,7 +352,7 @@ TEST_F(PrepareTest, WithoutValidationText) {
   EXPECT_EQ(dataset->validation, nullptr);
 }
 
-// A description changed by someone who also corrects its checksum.
+// The manifest with its checksum corrected after a change.
 std::string Resealed(std::string manifest) {
   const size_t body = manifest.find('\n') + 1;
   return manifest.replace(14, 16, ChecksumText(Xxh64(std::string_view(manifest).substr(body))));
@@ -363,7 +363,7 @@ TEST_F(PrepareTest, NoByteOfAnyFileChangesUnseen) {
   std::mt19937 random(3);
   for (const std::string& name : OutputFiles()) {
     const std::string good = Slurp(options_.output + "/" + name);
-    // Every byte of the small files' beginning, then samples.
+    // Every byte of the small files' beginning, then a sample of the rest.
     for (size_t at = 0; at < good.size(); at += at < 80 ? 1 : 1 + random() % (good.size() / 4)) {
       std::string bad = good;
       bad[at] = static_cast<char>(bad[at] ^ (1 << random() % 8));

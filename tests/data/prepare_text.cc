@@ -1,4 +1,4 @@
-// prepare_text <output> <vocabulary> <threads> <input>...: Prepare by itself, for measuring and for
+// prepare_text <output> <vocabulary> <threads> <input>...: runs Prepare alone, for measurements and for
 // tests/parity/tokenizer_parity.py.
 #include <cstdio>
 #include <cstdlib>

@@ -1,4 +1,4 @@
-// What the data tests share: random material.
+// Random material that the data tests share.
 #ifndef TESTS_DATA_TEST_SUPPORT_H_
 #define TESTS_DATA_TEST_SUPPORT_H_
 

@@ -1,5 +1,5 @@
-// tokenize_file <folder> <text file>...: prints the ids of each file by the folder's tokenizer on one line, separated
-// by spaces. For tests/parity.
+// tokenize_file <folder> <text file>...: prints each file's ids by the folder's tokenizer, separated by spaces, on one
+// line per file. For tests/parity.
 #include <cstdio>
 #include <vector>
 

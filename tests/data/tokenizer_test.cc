@@ -44,7 +44,7 @@ TEST(Utf8Test, ReplacesMaximalIllFormedSubsequences) {
       {"\xE2\x82", r},              // truncated: one
       {"\xF0\x9F\x98", r},          // truncated: one
       {"\xF0\x9F\x98z", r + "z"},   // one
-      {"\xED\xA0\x80", r + r + r},  // a surrogate: E D never goes on with A0
+      {"\xED\xA0\x80", r + r + r},  // a surrogate: A0 cannot follow ED
       {"\xC0\xAF", r + r},          // overlong
       {"\xF4\x90\x80\x80", r + r + r + r},
       {"\xE0\x80\x80", r + r + r},
@@ -80,8 +80,8 @@ TEST(PretokenizerTest, CutsLikeGpt2) {
   EXPECT_THAT(Words(""), ElementsAre());
 }
 
-// What Hugging Face tokenizers 0.23.3 says of every code point: L after a letter, N after a digit, O after another
-// character makes one word, S does not. It knows Unicode 16: 4,814 characters of CJK extensions H and I are letters.
+// How Hugging Face tokenizers 0.23.3 classifies every code point: L forms one word after a letter, N after a digit, O
+// after another character; S does not. It knows Unicode 16: 4,814 characters of CJK extensions H and I are letters.
 TEST(PretokenizerTest, ClassesOfAllCodePoints) {
   const auto one_word = [](char first, const std::string& character) {
     Pretokenizer words;
@@ -113,7 +113,7 @@ TEST(TokenizerTest, RoundTripsAndRepairsIllFormedText) {
     EXPECT_EQ(tokenizer->Decode(tokenizer->Encode(text)), ReplaceInvalidUtf8(text));
   }
   EXPECT_LT(tokenizer->Encode(kText).size(), sizeof(kText) * 3 / 4);
-  // Part of a character decodes to its bytes.
+  // A part of a character decodes to its bytes.
   const std::vector<int32_t> ids = tokenizer->Encode("😀");
   EXPECT_EQ(tokenizer->Decode(std::span(ids).first(1)), "\xF0");
 }
@@ -148,7 +148,7 @@ TEST(TokenizerTest, LoadsWhatItWrote) {
               testing::AllOf(HasSubstr("PreTrainedTokenizerFast"), HasSubstr("[\"input_ids\", \"attention_mask\"]")));
 }
 
-// `text` with its first `from` replaced.
+// `text` with the first occurrence of `from` replaced.
 std::string Edited(std::string text, const std::string& from, const std::string& to) {
   const size_t at = text.find(from);
   EXPECT_NE(at, std::string::npos) << from;

@@ -1,5 +1,5 @@
-// What a rank says it is doing names the op, the unit or the buffer it works on: it is all that is known of a rank that
-// hangs.
+// The activity that a rank publishes names the op, the unit or the buffer that it works on. Of a rank that hangs,
+// nothing else is known.
 #include <gtest/gtest.h>
 
 #include <mutex>
@@ -21,7 +21,7 @@ TEST(ActivityTest, EveryKindOfMoveNamesWhatItMoves) {
   const auto communicator = world.Create(0);
   std::mutex mutex;
   std::set<std::string> activities;
-  // Little enough that activations and micro-batch gradients leave the device too.
+  // So little device memory that activations and micro-batch gradients leave the device, too.
   TinyTrainer trainer(TinyConfig(PrepareTinyText(folder.path()), "memory { page_bytes: 4096 device_bytes: 400000 }"),
                       *communicator, [&](int64_t, std::string_view activity) {
                         const std::lock_guard<std::mutex> lock(mutex);

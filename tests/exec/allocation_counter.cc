@@ -22,7 +22,7 @@ int64_t AllocationCalls() { return calls.load(); }
 
 }  // namespace angel_ptm
 
-// A definition in the program precedes the C library's for every shared library too.
+// A definition in the program takes precedence over the C library's, in every shared library too.
 extern "C" {
 
 void* __libc_malloc(size_t bytes);

@@ -1,4 +1,4 @@
-// Counts this process's calls of the allocator and of mmap, by taking the place of malloc and its kin in a program.
+// Counts this process's allocator and mmap calls by replacing malloc and related functions in a program.
 #ifndef ANGEL_PTM_TESTS_EXEC_ALLOCATION_COUNTER_H_
 #define ANGEL_PTM_TESTS_EXEC_ALLOCATION_COUNTER_H_
 

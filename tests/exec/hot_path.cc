@@ -46,19 +46,19 @@ int64_t AllocationsOfFourSteps(const HotPathRun& run, Communicator& communicator
   double validation_loss = 0;
   for (int step = 3; step <= 6; ++step) {
     trainer.Step();
-    // The run's first evaluation may come at any step: it too finds everything made.
+    // A run's first evaluation may come at any step, and must not allocate either.
     const LossSums sums = trainer.Evaluate();
     validation_loss = sums.loss / sums.weight;
     if (run.after_step) run.after_step();
   }
   const int64_t calls = AllocationCalls() - before;
-  // Nobody tears down while another still counts.
+  // No rank tears down while another still counts.
   if (!checked.Barrier({"counted", 0}).ok()) return -1;
   EXPECT_TRUE(std::isfinite(trainer.loss()) && trainer.loss() > 0) << trainer.loss();
   EXPECT_TRUE(std::isfinite(validation_loss) && validation_loss > 0) << validation_loss;
   EXPECT_GT(trainer.moves(), 0);
   EXPECT_EQ(trainer.file_bytes() > 0, run.file);
-  trainer.Step();  // the evaluation has written its own numbers to the addresses
+  trainer.Step();  // the evaluation has overwritten the step's numbers
   const std::vector<int32_t> counts = trainer.ExpertCounts();
   const int32_t tokens = std::accumulate(counts.begin(), counts.end(), 0) / 2;  // each chooses two
   EXPECT_GT(tokens, 0);

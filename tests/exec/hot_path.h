@@ -11,21 +11,21 @@
 namespace angel_ptm {
 
 struct HotPathRun {
-  std::string data;  // from PrepareTinyText
+  std::string data;  // a directory from PrepareTinyText
   int zero_stage = 0;
   bool skewed = false;  // all tokens to the same experts
   int threads = 1;      // of the compute lane
   int expert_degree = 1;
   bool lock_free = false;  // the update; not with `skewed`
-  bool file = false;       // with less host memory than the state takes that leaves the device; not with `skewed`
-  // Called after every step from step 3 on: the sabotage allocates here. May be empty.
+  bool file = false;       // too little host memory for the state off the device; not with `skewed`
+  // Called after every step from step 3 on; the sabotage test allocates here. May be empty.
   std::function<void()> after_step;
 };
 
-// Trains as this rank through everything that feeds and plays a step (loader, checked communicator, progress board,
-// pages that move, from step 3 on an evaluation after it; not the line printed in the end) and returns the process's
-// allocation calls between the ends of steps 2 and 6; expects a finite loss, moved pages and the routing that was asked
-// for. Ranks must start together; -1 after a failure.
+// Trains as this rank through everything that feeds and plays a step: loader, checked communicator, progress board,
+// moving pages and, from step 3 on, an evaluation after each step; not the printed line. Returns the process's
+// allocation calls between the ends of steps 2 and 6; -1 after a failure. Expects a finite loss, moved pages and the
+// requested routing. Ranks must start together.
 int64_t AllocationsOfFourSteps(const HotPathRun& run, Communicator& communicator);
 
 }  // namespace angel_ptm

@@ -1,5 +1,5 @@
-// Law 5 with ranks as processes: each allocates exactly nothing after step 2 with direct reads. What Open MPI allocates
-// for messages is its own; it is bounded.
+// Law 5 with ranks as processes: with direct reads, no process allocates anything after step 2. With messages, Open
+// MPI's own allocations are bounded.
 #include <gtest/gtest.h>
 
 #include <cstdio>

@@ -1,5 +1,5 @@
-// Law 5: after step 2 nothing is allocated, whatever the routing: every call of malloc, mmap and their kin of the whole
-// process is counted. Ranks as threads here; hot_path_mpi_test.cc has them as processes.
+// Law 5: nothing is allocated after step 2, whatever the routing. The tests count every call of malloc, mmap and
+// related functions in the whole process. Ranks are threads here, and processes in hot_path_mpi_test.cc.
 #include "tests/exec/hot_path.h"
 
 #include <gtest/gtest.h>
@@ -26,7 +26,7 @@
 namespace angel_ptm {
 namespace {
 
-// What the compiler must not see through.
+// Keeps the compiler from optimising an allocation away.
 void* volatile sink;
 
 TEST(AllocationCounterTest, SeesEveryWayToAllocate) {
@@ -65,7 +65,7 @@ class HotPathTest : public testing::TestWithParam<std::tuple<int, int, bool, int
   }
   static void TearDownTestSuite() { delete folder_; }
 
-  // By rank. ranks_per_node: as in WorldShape.
+  // Returns the allocation calls by rank. ranks_per_node: as in WorldShape.
   static std::vector<int64_t> Count(int world_size, const HotPathRun& run, int ranks_per_node = 0) {
     LocalWorld world(world_size);
     std::vector<int64_t> calls(world_size, -1);
@@ -96,8 +96,8 @@ TEST_P(HotPathTest, AllocatesNothingAfterStepTwo) {
   const auto [world_size, zero_stage, skewed, threads] = GetParam();
   for (int64_t calls :
        Count(world_size, {.data = data_, .zero_stage = zero_stage, .skewed = skewed, .threads = threads})) {
-    // OpenBLAS maps one buffer for each caller that multiplies at the same time as others, when that first happens:
-    // at most one for every thread of every rank in the process but the first, in a whole run.
+    // OpenBLAS maps a buffer whenever more callers multiply at the same time than ever before: in a whole run, at most
+    // one for every thread of every rank in the process, except the first.
     EXPECT_LE(calls, world_size * threads - 1);
     EXPECT_GE(calls, 0);
   }
@@ -115,7 +115,7 @@ TEST_F(HotPathNodesTest, NorDoCollectivesByNodes) {
   }
 }
 
-// Tokens that all go to one rank's experts, too.
+// Also if all tokens go to the experts of one rank.
 using HotPathExpertsTest = HotPathTest;
 TEST_F(HotPathExpertsTest, NorDoExchangesOfTokens) {
   for (const bool skewed : {false, true}) {
@@ -141,7 +141,7 @@ TEST_F(HotPathFileTest, NorDoesUpdatingBesideTheTraining) {
   }
 }
 
-// One allocation a step is found.
+// A single allocation in a step is found.
 using HotPathSabotageTest = HotPathTest;
 TEST_F(HotPathSabotageTest, AnAllocationPerStepIsFound) {
   const auto allocate = [] { sink = std::malloc(100); };

@@ -1,5 +1,4 @@
-// Lanes alone: order, waits, failure, and that the player needs nothing of a lane but to issue, so that a lane may be a
-// device's stream.
+// Lanes alone: order, waits and failure. The player asks a lane only to issue, so a lane may be a device's stream.
 #include "angel_ptm/exec/lanes.h"
 
 #include <gtest/gtest.h>
@@ -22,8 +21,8 @@
 namespace angel_ptm {
 namespace {
 
-// A lane as a device would be: Issue translates the waits into entries of a command queue and returns, and somebody
-// else, who knows nothing of Plans, works the queue off.
+// A lane like a device's: Issue turns waits into entries of a command queue and returns. Another thread, which knows
+// nothing of plans, executes the queue.
 class StreamLike final : public LaneQueue {
  public:
   StreamLike() : device_([this] { Work(); }) {}
@@ -98,7 +97,7 @@ class LanesTest : public ::testing::TestWithParam<Kind> {
   Lanes lanes_{Queues()};
 };
 
-// `count` steps on random lanes, each waiting for random earlier ones of other lanes.
+// `count` steps on random lanes; each waits for random earlier steps of other lanes.
 Segment RandomSegment(int count, unsigned seed) {
   std::mt19937 random(seed);
   Segment segment;
@@ -116,7 +115,7 @@ Segment RandomSegment(int count, unsigned seed) {
   return segment;
 }
 
-// More steps than a lane's queue has room for, several times.
+// Several times as many steps as a lane's queue has room for.
 TEST_P(LanesTest, EveryStepRunsOnceInItsLanesOrderAndBehindWhatItWaitsFor) {
   for (unsigned seed = 0; seed < 2; ++seed) {
     const Segment segment = RandomSegment(12000, seed);
@@ -137,7 +136,7 @@ TEST_P(LanesTest, EveryStepRunsOnceInItsLanesOrderAndBehindWhatItWaitsFor) {
   }
 }
 
-// The lane of the failing step has others behind it, and other lanes wait for them.
+// Other steps follow the failing one on its lane, and other lanes wait for them.
 TEST_P(LanesTest, AFailureEndsTheSegmentAndLeavesTheLanesUsable) {
   Segment segment;
   for (int i = 0; i < 100; ++i) segment.steps.push_back({.lane = Lane::kComm});
@@ -160,7 +159,7 @@ TEST_P(LanesTest, AFailureEndsTheSegmentAndLeavesTheLanesUsable) {
   EXPECT_EQ(ran, 101);
 }
 
-// Two lanes that need each other's presence inside a step meet only if the player issues without waiting.
+// Each lane's step waits until the other lane's step has begun, which works only if the player issues without waiting.
 TEST_P(LanesTest, LanesRunSideBySide) {
   Segment segment;
   segment.steps = {{.lane = Lane::kCompute}, {.lane = Lane::kComm}};

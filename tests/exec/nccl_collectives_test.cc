@@ -1,4 +1,5 @@
-// Collectives by NCCL on streams of fake devices: the host's bits, in rounds too; and how waits for peers end.
+// NCCL collectives on streams of fake devices: they have the host's bits, also in several rounds. And how waits for
+// peers end.
 #include "angel_ptm/exec/nccl_collectives.h"
 
 #include <gmock/gmock.h>
@@ -60,7 +61,7 @@ class Rank {
   DeviceStream& stream() { return *stream_; }
   FakeDevice& api() { return api_; }
 
-  // Device memory with these bytes in it.
+  // Device memory that holds these bytes.
   std::span<std::byte> Place(std::span<const std::byte> bytes) {
     memory_.push_back(OrDie(device_->Memory(static_cast<int64_t>(bytes.size()), "a test")));
     OrDie(stream_->Copy(memory_.back().get(), bytes.data(), static_cast<int64_t>(bytes.size())));
@@ -74,8 +75,8 @@ class Rank {
     return bytes;
   }
 
-  // Whether this rank's part of the sum is, as NCCL brings it, what the host's communicator makes it, and how far it is
-  // from that.
+  // Returns whether this rank's part of the sum has the same bits by NCCL as by the host's communicator. Sets *error,
+  // if given, to the distance between the two.
   bool HasHostsSum(DType type, int64_t n, bool accumulate, DType to = DType::kFloat32, double* error = nullptr) {
     const std::vector<std::byte> addends = RandomAddends(peers_.rank(), type, n * peers_.size());
     std::vector<std::byte> want = RandomAddends(7, to, n);
@@ -101,7 +102,7 @@ class Rank {
   std::vector<std::shared_ptr<std::byte>> memory_;
 };
 
-// fn(Rank&) on every rank. `poll` may end a rank's waits.
+// Calls fn(Rank&) on every rank. `poll` may end a rank's waits.
 std::vector<absl::Status> OnRanks(int size, const std::shared_ptr<FakeNccl>& nccl,
                                   const std::function<absl::Status(Rank&, Communicator&)>& fn,
                                   const WaitOptions& wait = {.timeout_seconds = 30}, SumsBy sums = SumsBy::kRankOrder) {
@@ -112,7 +113,7 @@ std::vector<absl::Status> OnRanks(int size, const std::shared_ptr<FakeNccl>& ncc
   });
 }
 
-// One more element than a round has room for, so that there are two, and both end in an odd number of groups.
+// A little more than one round has room for, so that there are two, and both end in an odd number of groups.
 constexpr int64_t kTwoRounds = (kReducePieceBytesMax / 4) + 48;
 
 absl::Status HasHostsBits(Rank& rank, Communicator& peers) {
@@ -140,7 +141,7 @@ TEST(NcclCollectivesTest, HaveTheHostsBits) {
   }
 }
 
-// Ranks meet through any communicator: two groups of two, beside each other and beside the world.
+// Ranks meet through any communicator: two groups of two ranks, beside each other and beside the world.
 TEST(NcclCollectivesTest, AGroupHasTheHostsBits) {
   const auto nccl = std::make_shared<FakeNccl>();
   const auto in_groups = [&](Rank& world, Communicator& peers) -> absl::Status {
@@ -171,7 +172,7 @@ TEST(NcclCollectivesTest, NodesHaveTheHostsBits) {
   }
 }
 
-// NCCL's own sums: other bits, near by.
+// NCCL's own sums have other bits, but are close.
 TEST(NcclCollectivesTest, NcclSumsWhereThatIsWished) {
   const auto sums = [](Rank& rank, Communicator&) {
     for (const bool accumulate : {false, true}) {
@@ -187,7 +188,7 @@ TEST(NcclCollectivesTest, NcclSumsWhereThatIsWished) {
   }
 }
 
-// In nodes a plan has less scratch than all ranks at once would want, and NCCL makes do with it.
+// By nodes a plan has less scratch memory than a sum over all ranks at once needs; NCCL makes do with it.
 TEST(NcclCollectivesTest, NcclSumsInTheScratchOfNodes) {
   ASSERT_LT(ReduceScratchBytes(kTwoRounds, {6, 3}), ReduceScratchBytes(kTwoRounds, 6));
   const auto nccl = std::make_shared<FakeNccl>();
@@ -203,7 +204,8 @@ TEST(NcclCollectivesTest, NcclSumsInTheScratchOfNodes) {
   for (const absl::Status& result : StatusOfRanks(6, in_nodes)) EXPECT_EQ(result, absl::OkStatus());
 }
 
-// A round begins before the sum of the last one has read the scratch, which a lazy stream gets to when it must.
+// A round begins before the previous round's sum has read the scratch memory. The fake's lazy streams run that sum only
+// when they must.
 struct ScratchReusedEarly : WithStrayStreams {
   void Put(std::shared_ptr<Group> group, void* stream) override {
     Stray& stray = StrayOf(stream);
@@ -233,7 +235,7 @@ TEST(NcclCollectivesTest, ScratchThatIsReusedEarlyIsFound) {
   EXPECT_GT(found, 0);
 }
 
-// Gathers `bytes` a rank and waits for that.
+// Gathers `bytes` from each rank and waits for that.
 absl::Status Gathers(Rank& rank, Communicator& peers, size_t bytes) {
   const std::span<std::byte> dst = rank.Place(std::vector<std::byte>(bytes * static_cast<size_t>(peers.size())));
   RETURN_IF_ERROR(rank.collectives().AllGather(dst, dst.subspan(peers.rank() * bytes, bytes), {"gather"}));
@@ -241,7 +243,7 @@ absl::Status Gathers(Rank& rank, Communicator& peers, size_t bytes) {
   return rank.collectives().status();
 }
 
-// A peer that does not come to a call is waited for by the stream; that ends when the rank is told that it is lost.
+// A stream waits for a peer that does not join a call. The wait ends when the rank learns that the peer is lost.
 TEST(NcclCollectivesTest, ALostPeerEndsTheWaitOfAStream) {
   const auto nccl = std::make_shared<FakeNccl>();
   std::atomic<bool> lost = false;
@@ -312,7 +314,7 @@ TEST(NcclCollectivesTest, AWaitForAPeerHasALimit) {
   EXPECT_TRUE(absl::IsUnavailable(results[2]));
 }
 
-// More calls than there are marks for, put while the stream is busy: the peer comes to all but the last.
+// More calls than there are marks for are enqueued while the stream is busy. The peer joins all but the last.
 TEST(NcclCollectivesTest, AHangInACallWithoutMarksIsNoticed) {
   constexpr int kCalls = 1100;
   std::atomic<bool> over = false;
@@ -336,7 +338,8 @@ TEST(NcclCollectivesTest, AHangInACallWithoutMarksIsNoticed) {
   EXPECT_THAT(std::string(results[0].message()), HasSubstr("s for its peers in NCCL (limit 0.5 s)"));
 }
 
-// A GPU that hangs in work of its own must not look as if it waited for its peers, who count such waits as life.
+// A GPU that hangs in its own work must not look as if it waited for its peers: they count such waits as a sign of
+// life.
 TEST(NcclCollectivesTest, WorkBeforeACallIsNoWaitForPeers) {
   std::atomic<int> begun = 0, polls = 0;
   std::atomic<bool> goes_on = false;

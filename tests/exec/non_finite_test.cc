@@ -1,5 +1,5 @@
-// The search for the tensor that went bad first looks at everything that is data and at nothing else: padded expert
-// rows behind the last block in use hold whatever was there before.
+// The search for the first tensor that became non-finite looks at all valid data and at nothing else: padded expert
+// rows behind the last block in use hold leftovers.
 #include <gtest/gtest.h>
 
 #include <limits>
@@ -48,7 +48,7 @@ TEST_F(NonFiniteTest, AHealthyStepHasNone) {
 
 TEST_F(NonFiniteTest, AParameterIsNamedWithItsFirstReader) {
   const float infinity = std::numeric_limits<float>::infinity();
-  // From the back of the model to its front, so that each is the first.
+  // From the back of the model to its front, so that each infinite parameter is the first one met.
   for (const auto& [parameter, reader] :
        {std::pair("norm", "AddRmsNorm"), std::pair("layers.1.mlp.experts.down_proj", "GroupedMatmul"),
         std::pair("layers.1.mlp.experts.gate_up_proj", "GroupedMatmul"), std::pair("layers.1.mlp.gate", "Router"),
@@ -59,8 +59,8 @@ TEST_F(NonFiniteTest, AParameterIsNamedWithItsFirstReader) {
 }
 
 TEST_F(NonFiniteTest, WhatFiniteParametersMadeIsNamed) {
-  // Attention sees zeros, so only its gradient is large: the smaller the factor, the further back it gets before the
-  // first overflow. Of the gradient of qkv.c attention writes the value columns, and they alone overflow.
+  // Attention sees zeros, so only its gradient is large. The smaller the factor, the further back the gradient gets
+  // before the first overflow. In the gradient of qkv.c, attention writes the value columns, and only they overflow.
   trainer_.FillParameter("layers.1.self_attn.qkv_proj", 0);
   std::set<std::string> found;
   for (float factor = 1e38f; factor > 1e35f; factor /= 1.1f) {

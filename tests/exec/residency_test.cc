@@ -1,5 +1,5 @@
-// State that is not where a step looks for it stops the run before the step reads it. Plans are tampered with after
-// they were verified, so only the check at run time can find the fault.
+// If state is not where a step looks for it, the run stops before the step reads it. The plans are altered after they
+// were verified, so only the check at run time can find the fault.
 #include "angel_ptm/exec/residency.h"
 
 #include <gtest/gtest.h>
@@ -153,7 +153,7 @@ TEST_F(ResidencyDeathTest, ASecondMicroBatchWhereGradientsTakeThePlaceOfParamete
 
 TEST_F(ResidencyDeathTest, ACopyFromAStaleHome) {
   MakePlanOf(3, Homes::kBoth);
-  // The second move fetches what the first has fetched to be updated.
+  // The second move fetches what the first one has already fetched for the update.
   const Step& update = StagedUpdate();
   const Step& first = MoveOf(update.operands[kParameters], Lane::kCopyOut);
   Step& second = MoveOf(update.operands[kGradient], Lane::kCopyOut);
@@ -217,8 +217,8 @@ TEST_F(ResidencyDeathTest, AReductionIntoGradientsThatNeverCame) {
   EXPECT_DEATH(Play(), "is newest at host [0-9]+, read from device");
 }
 
-// What the first micro-batch overwrites is not fetched for it, so a stale copy there hurts nobody; nothing else may
-// depend on such a fetch.
+// A fetch for what the first micro-batch overwrites is skipped, since a stale copy there is never read. Skipping a
+// fetch that something else depends on is found.
 TEST_F(ResidencyDeathTest, AFetchThatIsSkippedWithoutNeed) {
   MakePlanOf(3, Homes::kHost);
   Find(plan().segments[kMicroStepSegment], [](const Step& s) {

@@ -1,5 +1,5 @@
 // Lanes that are streams of the fake device, beside lanes that are threads: order, waits in both directions, more steps
-// than a lane keeps events for, and failures of the work.
+// than a lane has events for, and failing work.
 #include "angel_ptm/exec/stream_lane.h"
 
 #include <gmock/gmock.h>
@@ -51,7 +51,7 @@ class StreamLaneTest : public testing::TestWithParam<unsigned> {
   std::unique_ptr<Lanes> lanes_;
 };
 
-// `count` steps on random lanes of four, one in `apart` waiting for random earlier ones of a lane.
+// `count` steps on random lanes of four. For each lane, one in `apart` steps waits for a random earlier step of it.
 Segment RandomSegment(int count, unsigned seed, unsigned apart = 3) {
   std::mt19937 random(seed);
   Segment segment;
@@ -89,13 +89,13 @@ TEST_P(StreamLaneTest, EveryStepIsDoneBehindWhatItWaitsFor) {
   EXPECT_GT(lanes_->TakeBusySeconds()[Index(Lane::kCompute)], 0);
 }
 
-// What a step did: which, in which play it was put, in which it was done.
+// A step that was done: its index, and the play that enqueued it.
 struct Done {
   int32_t index, put_in;
 };
 
-// Two variants by turns: a run is captured in the first play of each, and launched from then on. All steps are done
-// once a play, in order, with what their variant's first play put.
+// Two variants alternate: in the first play of each, runs of steps are captured, and from then on launched. In each
+// play all steps are done once, in order, with the work that the variant's first play enqueued.
 TEST_P(StreamLaneTest, RunsOfStepsAreLaunchedAsGraphs) {
   const Segment segment = RandomSegment(1500, GetParam(), /*apart=*/40);
   StepGraphs graphs(segment, Lane::kCompute);
@@ -146,7 +146,8 @@ TEST_P(StreamLaneTest, RunsOfStepsAreLaunchedAsGraphs) {
   EXPECT_GT(lanes_->TakeBusySeconds()[Index(Lane::kCompute)], 0);
 }
 
-// Nobody waits longer: a run's first step alone waits for another lane, and its last alone is waited for.
+// Graphs make nobody wait longer: only the first step of a run waits for another lane, and other lanes wait only for
+// its last.
 TEST_P(StreamLaneTest, NobodyWaitsForARunsMiddle) {
   const Segment segment = RandomSegment(3000, GetParam(), /*apart=*/25);
   StepGraphs graphs(segment, Lane::kCompute);
@@ -170,7 +171,7 @@ TEST_P(StreamLaneTest, NobodyWaitsForARunsMiddle) {
   }
 }
 
-// A run that was captured while a step failed is captured again.
+// A run whose capture met a failed step is captured again.
 TEST_P(StreamLaneTest, ACaptureWithAFailedStepIsNone) {
   Segment segment;
   for (int i = 0; i < 5; ++i) segment.steps.push_back({.lane = Lane::kCompute});
@@ -194,7 +195,7 @@ TEST_P(StreamLaneTest, ACaptureWithAFailedStepIsNone) {
   }
 }
 
-// The stream's thread goes on where streams wait for each other: nothing is done before somebody waits for it.
+// The thread that issues steps goes on where streams wait for each other; nothing is done before somebody waits for it.
 TEST_P(StreamLaneTest, PutsStepsOnStreamsWithoutWaitingForThem) {
   Segment segment;
   for (int i = 0; i < 100; ++i) {
@@ -243,7 +244,7 @@ TEST_P(FailingWorkTest, NamesTheFirstStepThatIsNotKnownToHaveFinished) {
   const NameStep name = [](const Segment&, int32_t index) { return absl::StrCat("rank 3, op ", index); };
   const std::string message(lanes_->Play(segment, run, name).message());
   EXPECT_THAT(message, testing::MatchesRegex("in rank 3, op 1[0-9]+ or soon behind it: GPU 0 .Fake H200., .*214.*"));
-  // And so does every segment behind it.
+  // Every later segment fails too.
   EXPECT_FALSE(lanes_->Play(segment, run, name).ok());
 }
 

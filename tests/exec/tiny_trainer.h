@@ -1,4 +1,4 @@
-// A training run on a small prepared text, step by step, for tests that look at what a step does to the process.
+// A training run on a small prepared text, played step by step, for tests of what a step does to the process.
 #ifndef ANGEL_PTM_TESTS_EXEC_TINY_TRAINER_H_
 #define ANGEL_PTM_TESTS_EXEC_TINY_TRAINER_H_
 
@@ -24,26 +24,26 @@ class TinyTrainer {
   // CHECK-fails if the run cannot be set up.
   TinyTrainer(const TrainConfig& config, Communicator& communicator, PublishActivity publish = {});
 
-  // Every token to the same experts: gates of zero tie, and ties go to the lowest.
+  // Sends every token to the same experts: gates of zero tie, and ties go to the lowest numbers.
   void RouteAllTokensToTheSameExperts() { FillParameter("mlp.gate", 0); }
 
   // Sets every element of the parameters whose names end in `name_end`, as far as this rank stores them.
   void FillParameter(absl::string_view name_end, float value);
 
-  // The tensor of the next step's first micro-batch that goes bad first on this rank, described, or "" if all
-  // are finite.
+  // Describes the first tensor that becomes non-finite on this rank in the next step's first micro-batch; "" if all are
+  // finite.
   std::string FirstNonFinite();
 
   // Feeds and plays the micro-batches and the update of the next step.
   void Step();
   double loss() const { return loss_; }
 
-  // On a part of the held-out text; collective.
+  // Evaluates on a part of the held-out text; collective.
   LossSums Evaluate();
 
   // Steps of the Plan that move pages between tiers.
   int64_t moves() const;
-  // What a rank keeps in its page file.
+  // The bytes of this rank's page file.
   int64_t file_bytes() const { return file_ == nullptr ? 0 : file_->bytes(); }
   // Tokens that chose each expert of the last layer in the last micro-batch.
   std::vector<int32_t> ExpertCounts() const;
@@ -51,7 +51,7 @@ class TinyTrainer {
  private:
   UpdateDecision Decide(const StepExchange& exchange);
   absl::Status Feed(int64_t micro) { return feeder_->Feed(Position(micro)).status(); }
-  // Of the next step.
+  // The position of micro-batch `micro` in the next step.
   MicroBatchPosition Position(int64_t micro) const {
     return {step_ * config_.batch().global_batch_sequences(), micro, communicator_.rank(), communicator_.size()};
   }

@@ -64,7 +64,7 @@ void FuzzConfig(std::string_view bytes) {
 void FuzzDataset(std::string_view bytes) {
   const std::string text(bytes);
   DatasetManifest::FromJson(text, "fuzz").status().IgnoreError();
-  // With a checksum that is right: what follows the first line.
+  // Prepends the first line with a checksum that is correct for the text.
   const std::string sealed = absl::StrCat("{\"checksum\": \"", ChecksumText(Xxh64(text)), "\",\n", text);
   const auto manifest = DatasetManifest::FromJson(sealed, "fuzz");
   if (manifest.ok()) APTM_CHECK(DatasetManifest::FromJson(manifest->ToJson(), "fuzz").ok());
@@ -78,7 +78,7 @@ void FuzzImageDataset(std::string_view bytes) {
   if (manifest.ok()) APTM_CHECK(ImageManifest::FromJson(manifest->ToJson(), "fuzz").ok());
 }
 
-// The bytes are the format's own header and the content.
+// The bytes are the format's own header, then the content.
 void FuzzImageFile(std::string_view bytes) {
   const std::string_view own = bytes.substr(0, kImageOwnHeaderBytes);
   const MemoryFile memory(SealImageFile(own, bytes.substr(own.size())));
@@ -121,8 +121,8 @@ void FuzzSafetensors(std::string_view bytes) {
   }
 }
 
-// The bytes are the header's numbers and the content; the checksums and the file's size, which would stop all but the
-// original, are put right.
+// The bytes are the header's numbers, then the content. The checksums and the file's size are corrected, since
+// otherwise they would reject everything but the original.
 void FuzzTokenFile(std::string_view bytes) {
   constexpr size_t kNumbers = 80, kHeader = 4096;
   std::string file(kHeader, '\0');
@@ -151,7 +151,7 @@ void FuzzTokenizer(std::string_view bytes) {
   std::string wanted = text;
   const std::vector<int32_t> ids = (*tokenizer)->Encode(text);
   for (const int32_t id : ids) APTM_CHECK(id >= 0 && id < (*tokenizer)->vocabulary_size(), id);
-  // Special tokens decode to nothing; rules may leave parts out, and tokens stand for their normal form.
+  // Special tokens decode to nothing, rules may drop parts of a text, and tokens stand for their normal form.
   const auto special = [&](int32_t id) { return (*tokenizer)->TokenBytes(id).empty(); };
   const int32_t end = (*tokenizer)->end_of_text_id();
   if (special(end)) wanted.erase(wanted.find(kEndOfTextToken), kEndOfTextToken.size());

@@ -1,5 +1,5 @@
-// What a hostile file meets first, one function per format: each reads `bytes` as a file of its kind and uses what
-// comes out. They must return, whatever the bytes are. Called by libFuzzer (fuzz_main.cc) and by replay_test.cc.
+// The code that a hostile file meets first, one function per format: each reads `bytes` as a file of its kind and uses
+// the result. They must return whatever the bytes are. Called by libFuzzer (fuzz_main.cc) and by replay_test.cc.
 #ifndef ANGEL_PTM_TESTS_FUZZ_ENTRIES_H_
 #define ANGEL_PTM_TESTS_FUZZ_ENTRIES_H_
 

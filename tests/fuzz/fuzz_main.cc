@@ -1,4 +1,4 @@
-// A libFuzzer program of one target, named by the build.
+// A libFuzzer program for one target, which the build names.
 #include <cstddef>
 #include <cstdint>
 

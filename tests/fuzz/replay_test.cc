@@ -1,5 +1,5 @@
-// The corpus, and a fixed number of random changes of it, through the functions that libFuzzer calls: any compiler, any
-// build, seconds.
+// Runs the corpus, and a fixed number of random changes of it, through the functions that libFuzzer calls. Works with
+// any compiler and build and takes seconds.
 #include <algorithm>
 #include <cstdint>
 #include <random>

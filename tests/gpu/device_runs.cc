@@ -1,5 +1,5 @@
-// The functions of tests/cuda_emulation/emulator.h on a GPU: kernels go on the default stream, and every launch is
-// waited for. An array lies between guards, whose bytes a kernel must leave as they are.
+// Implements tests/cuda_emulation/emulator.h on a GPU: kernels run on the default stream, and every launch is awaited.
+// Each array lies between guards, whose bytes kernels must not change.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -26,7 +26,7 @@ class DeviceMemory {
     return memory;
   }
 
-  // A GPU that has failed stays so: nothing that follows would mean anything.
+  // A GPU that has failed stays failed, so no later result would mean anything.
   void Check(DeviceCode code, const char* what) {
     const absl::Status status = device_.Check(code, what);
     APTM_CHECK(status.ok(), std::string(status.message()));

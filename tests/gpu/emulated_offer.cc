@@ -1,6 +1,6 @@
-// The CUDA kernels, emulated and checked, as the backend of a fake device: a run's own streams, waits and copies, and
-// its own kernels. What another lane's work does to memory is not the emulator's business: races between lanes are
-// found by bits (tests/laws/device_parity_test.cc).
+// The CUDA kernels, emulated and checked, as the backend of a fake device. A run uses its own streams, waits, copies
+// and kernels. The emulator does not check what other lanes do to memory: races between lanes are found by comparing
+// bits (tests/laws/device_parity_test.cc).
 #include <gtest/gtest.h>
 
 #include <cstddef>
@@ -19,7 +19,7 @@
 namespace angel_ptm {
 namespace {
 
-// There is one emulator.
+// There is only one emulator, so its users take turns.
 std::mutex& Emulator() {
   static std::mutex mutex;
   return mutex;
@@ -35,8 +35,8 @@ struct EmulatedKernels {
   }
 };
 
-// Whole pages, as the fake device wants them, inside arrays of the emulator's. What the lanes copy there is written by
-// no kernel: all of it counts as initialised.
+// Whole pages, as the fake device needs them, inside arrays of the emulator. The memory that lanes copy to is written
+// by no kernel, so all of it counts as initialised.
 class EmulatedMemory {
  public:
   std::byte* Allocate(int64_t bytes) {

@@ -7,9 +7,9 @@
 
 namespace angel_ptm {
 
-// The first one, opened once; or why there is none, in one sentence.
+// The first GPU, opened once; or the reason why there is none, in one sentence.
 absl::StatusOr<Device*> TestGpu();
-// Its major compute capability.
+// The GPU's major compute capability.
 int TestGpuMajor();
 
 }  // namespace angel_ptm

@@ -1,4 +1,4 @@
-// CUDA's runtime as memory/device.h wants it: what tests/memory/device_test.cc shows of the fake.
+// CUDA's runtime behaves as memory/device.h requires; tests/memory/device_test.cc shows the same of the fake.
 #include <gtest/gtest.h>
 
 #include <memory>
@@ -23,7 +23,7 @@ TEST(GpuDeviceTest, AnArenaIsZeroAndKeepsWhatIsWritten) {
   EXPECT_EQ(read, values);
 }
 
-// 64 MiB a copy, so that a stream that did not wait would be seen to.
+// Copies of 64 MiB, so that a stream that did not wait would show.
 TEST(GpuDeviceTest, AStreamFollowsWhatWasRecordedOnAnother) {
   constexpr int64_t kBytes = int64_t{64} << 20, kLast = kBytes / 8 - 1;
   Device& device = *OrDie(TestGpu());
@@ -67,7 +67,7 @@ TEST(GpuDeviceTest, AGraphRepeatsWhatWasCaptured) {
   const std::unique_ptr<DeviceGraph> graph = OrDie(stream->EndCapture());
   values[1] = -1;
   OrDie(stream->Await());
-  EXPECT_EQ(values[1], -1);  // captured, not done
+  EXPECT_EQ(values[1], -1);  // captured, but not run
   for (int i = 0; i < 5; ++i) {
     values[0] = i;
     OrDie(stream->Launch(*graph));

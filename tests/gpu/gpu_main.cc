@@ -1,4 +1,5 @@
-// Runs tests on the first GPU. Without one, one sentence and the code by which ctest and tests/gpu/run know.
+// Runs tests on the first GPU. Without one, prints one sentence and exits with the code that ctest and tests/gpu/run
+// take for skipped.
 #include <gtest/gtest.h>
 
 #include <cstdio>

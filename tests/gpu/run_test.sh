@@ -1,12 +1,12 @@
 #!/bin/bash
-# tests/gpu/run: without binaries, without a GPU, and with stand-ins for binaries that pass, fail, crash and are skipped.
+# tests/gpu/run without binaries, without a GPU, and with stand-ins for binaries that pass, fail, crash and are skipped.
 set -uo pipefail
 readonly run=$(dirname "$0")/run
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
 fail() { echo "FAILED: $*" >&2; exit 1; }
-# expect CODE TEXT...: the last output ended with this code and has these texts.
+# expect CODE TEXT...: the last run ended with this code and its output has these texts.
 expect() {
   ((code == $1)) || fail "wanted code $1, got $code: $output"
   shift
@@ -53,7 +53,7 @@ call --bin "$folder/bin" --out "$folder/none"
 expect 77 "tests/gpu/run: no GPU to test on: a reason; nothing was run"
 [[ ! -e $folder/none ]] || fail "a folder was made for nothing"
 
-# The real binary, where it was built and there is no GPU.
+# The real binary, if it was built and there is no GPU.
 if (($# > 0)) && ! ls /dev/nvidia[0-9]* >/dev/null 2>&1; then
   call --bin "$(dirname "$1")" --out "$folder/none"
   expect 77 "tests/gpu/run: no GPU to test on: " "; nothing was run"

@@ -9,9 +9,9 @@
 namespace angel_ptm {
 
 struct TrainerCases {
-  // Of a run of one rank. What it points to lives as long as the program.
+  // The device for a run of one rank. What it points to lives as long as the program.
   std::function<DeviceOffer(int rank)> offer;
-  // Where a step costs little: more of them.
+  // Whether steps are cheap enough for more of them.
   bool is_thorough = false;
 };
 TrainerCases MakeTrainerCases();

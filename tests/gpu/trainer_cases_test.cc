@@ -1,5 +1,5 @@
-// Tiny trainings with the CUDA backend's kernels: bits that repeat, do not depend on the budget and go on after a stop,
-// and losses near the host's.
+// Tiny trainings with the CUDA backend's kernels: their bits repeat, do not depend on the budget and continue after a
+// stop, and their losses are near the host's.
 #include "tests/gpu/trainer_cases.h"
 
 #include <gtest/gtest.h>
@@ -23,7 +23,7 @@ const TrainerCases& Cases() {
   return cases;
 }
 
-// Of experts or dense; in bf16 or fp32.
+// The parameters: mixture of experts or dense; bf16 or fp32.
 class CudaTrainerTest : public testing::TestWithParam<std::tuple<bool, bool>> {
  protected:
   CudaTrainerTest() { PrepareTinyText(folder_.path()); }
@@ -41,7 +41,7 @@ class CudaTrainerTest : public testing::TestWithParam<std::tuple<bool, bool>> {
     }
     return TrainerConfig(moe(), folder_.path(), run, overrides);
   }
-  // On the device, `percent` of what it would take.
+  // Trains on the device with `percent` of the memory that the run would take.
   TrainConfig Train(const std::string& run, int percent = 100) const {
     std::vector<std::string> overrides = {"device=CUDA", "memory.page_bytes=4096"};
     if (percent < 100) {

@@ -1,6 +1,6 @@
 #!/bin/bash
-# kernels/cuda/VERIFIED.md has a row for every op of the CUDA backend, and what it says of the emulator is so: a case
-# there launches the kernel.
+# kernels/cuda/VERIFIED.md has a row for every op of the CUDA backend, and what it says about the emulator is true: a
+# case there launches the kernel.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 readonly table=kernels/cuda/VERIFIED.md source=kernels/cuda/cuda_kernels.cc

@@ -30,7 +30,7 @@ struct State {
   }
   bool SameBits(const State& other) const { return p.SameBits(other.p) && m.SameBits(other.m) && v.SameBits(other.v); }
 
-  // Elements [begin, end) of a unit. With `rounded`, p is the master of these bf16 parameters.
+  // Updates elements [begin, end) of a unit. With `rounded`, p is the master copy of these bf16 parameters.
   void Update(const TestTensor& grad, int64_t begin, int64_t end, const std::vector<ElementSpan>& no_decay,
               const AdamWScalars& scalars, int threads = 1, Bf16Tensor* rounded = nullptr) {
     UpdateWith({grad.data() + begin}, begin, end, no_decay, scalars, threads, rounded);
@@ -86,7 +86,8 @@ TEST(AdamWTest, TenStepsAgreeWithTheTextbook) {
   }
 }
 
-// The sequence of the header, one rounding per operation: what every instruction set and CUDA must reproduce.
+// The operations of the header in their order, with one rounding each: every instruction set and CUDA must reproduce
+// these bits.
 TEST(AdamWTest, BitsAreTheStatedSequence) {
   const int64_t n = 1000;
   State state(n), want(n);
@@ -130,7 +131,7 @@ TEST(AdamWTest, BitsDependNeitherOnSplitsNorOnThreads) {
     for (size_t i = borders.size() - 1; i-- > 0;) {
       split.Update(grad, borders[i], borders[i + 1], no_decay, ScalarsOfStep(1), 1 + trial % 3);
     }
-    EXPECT_FALSE(split.SameBits(whole));  // the second step is still to come
+    EXPECT_FALSE(split.SameBits(whole));  // the second step is still missing
     for (size_t i = 0; i + 1 < borders.size(); ++i) {
       split.Update(grad2, borders[i], borders[i + 1], no_decay, ScalarsOfStep(2), 1 + trial % 3);
     }
@@ -138,8 +139,8 @@ TEST(AdamWTest, BitsDependNeitherOnSplitsNorOnThreads) {
   }
 }
 
-// The master goes through the states fp32 parameters would, whatever the threads and splits; the bf16 parameters are
-// what it rounds to, and what they were before does not matter.
+// The master copy takes the values that fp32 parameters would take, whatever the threads and splits. The bf16
+// parameters are the master copy rounded, whatever they were before.
 TEST(AdamWTest, BFloat16ParametersAreTheirMasterRounded) {
   const std::vector<ElementSpan> no_decay = {{1, 2}, {17, 40}, {4000, 6000}};
   for (const int64_t n : {1, 3, 65, 20000}) {
@@ -159,7 +160,7 @@ TEST(AdamWTest, BFloat16ParametersAreTheirMasterRounded) {
   }
 }
 
-// A bf16 gradient is the fp32 values it stands for, beside the parameters or in their place.
+// A bf16 gradient acts as the fp32 values that it stands for, beside the parameters or in their place.
 TEST(AdamWTest, BFloat16GradientsMayLieInTheParametersPlace) {
   const std::vector<ElementSpan> no_decay = {{1, 2}, {17, 40}, {4000, 6000}};
   for (const int64_t n : {1, 3, 65, 20000}) {

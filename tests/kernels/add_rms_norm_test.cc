@@ -64,7 +64,8 @@ TEST_P(AddRmsNormTest, AgreesWithReference) {
   seven_threads.Run(x, delta, weight, dy, dsum, 7);
   EXPECT_TRUE(got.SameBits(two_threads) && got.SameBits(seven_threads));
 
-  // The op's input as the kernel rounds it; its gradient with respect to x is that with respect to the sum.
+  // The reference starts from the sum as the kernel rounds it; the gradient with respect to x is that with respect to
+  // the sum.
   if (with_delta) {
     for (int64_t i = 0; i < t * h; ++i) ASSERT_EQ(got.sum[i], x[i] + delta[i]);
   }

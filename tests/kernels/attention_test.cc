@@ -164,7 +164,7 @@ TEST_P(AttentionTest, AgreesWithReference) {
   EXPECT_LT(gradient_error, 5e-6);
   AddToOpTable({"attention", s.Text(), forward_error, gradient_error});
 
-  // Query and key columns of dqkv belong to another op.
+  // The query and key columns of dqkv belong to another op.
   for (int64_t i = 0; i < got.dqkv.size(); ++i) {
     EXPECT_EQ(std::isnan(got.dqkv[i]), i % s.v_row() < s.v_at()) << i;
   }
@@ -195,14 +195,14 @@ struct TokenOperand {
 constexpr TokenOperand kTokenOperands[] = {
     {"q", &AttentionRun::q}, {"k", &AttentionRun::k}, {"v", &AttentionRun::qkv}, {"do", &AttentionRun::do_}};
 
-// For v, also the query and key columns beside it, which the ops do not read.
+// For v, also fills the query and key columns beside it, which the ops do not read.
 void FillToken(AttentionRun& x, const TokenOperand& operand, int64_t token, float value) {
   TestTensor& tensor = x.*operand.tensor;
   const int64_t row = (tensor.size() - x.at) / x.shape.t();
   std::fill_n(tensor.data() + x.at + token * row, row, value);
 }
 
-// Whether rows [begin, end) of one token each are the same bits.
+// Whether rows [begin, end), one token each, have the same bits.
 bool SameRows(const AttentionRun& a, const AttentionRun& b, TestTensor AttentionRun::*tensor, int64_t begin,
               int64_t end) {
   const TestTensor &x = a.*tensor, &y = b.*tensor;
@@ -212,7 +212,7 @@ bool SameRows(const AttentionRun& a, const AttentionRun& b, TestTensor Attention
 
 constexpr float kHiddenValues[] = {5.0f, kNan, kInfinity, -kInfinity};
 
-// What other documents hold changes no bit, be it a number, NaN or infinity, whichever the operand and document.
+// The contents of other documents change no bit, whether numbers, NaN or infinity, for any operand and document.
 TEST(AttentionTest, OtherDocumentsAreNotSeen) {
   const AttentionShape shape = {1, 200, 2, 1, 22};
   const int64_t begin = 70, end = 150;  // of the document in the middle
@@ -244,7 +244,8 @@ TEST(AttentionTest, OtherDocumentsAreNotSeen) {
   }
 }
 
-// Nor does a later token change an earlier query's results, nor an earlier query's q or do a later key's gradients.
+// A later token does not change an earlier query's results, and an earlier query's q or do does not change a later
+// key's gradients.
 TEST(AttentionTest, LaterTokensAreNotSeen) {
   const AttentionShape shape = {1, 200, 2, 1, 16};
   const int64_t token = 77;
@@ -282,7 +283,7 @@ TEST(AttentionTest, NonFiniteOperandsAreSeenInTheResult) {
   for (int64_t i = 0; i < 100; ++i) EXPECT_EQ(std::isnan(got.o[i * 16]), i >= 80) << i;
 }
 
-// The published bytes (RunKernel sees that the kernels stay inside) grow at most linearly with the row.
+// The stated workspace (RunKernel checks that kernels stay inside it) grows at most linearly with the row.
 TEST(AttentionTest, WorkspaceIsLinearInTheRow) {
   for (const int threads : {1, 2}) {
     AttentionRun x({1, 300, 4, 2, 24});

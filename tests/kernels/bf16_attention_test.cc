@@ -94,7 +94,7 @@ struct Bf16AttentionRun {
 
 class Bf16AttentionTest : public testing::TestWithParam<Bf16AttentionShape> {};
 
-// Results are rounded to 2^-8; probabilities and gradients of scores, which are too, average over the keys.
+// Results are rounded to 2^-8. So are probabilities and gradients of scores, whose roundings average over the keys.
 TEST_P(Bf16AttentionTest, AgreesWithReference) {
   const Bf16AttentionShape z = GetParam();
   Bf16AttentionRun got(z);
@@ -112,7 +112,7 @@ TEST_P(Bf16AttentionTest, AgreesWithReference) {
     EXPECT_LT(ScaledError(got.dq.ToDouble(), dq), 0.015);
     EXPECT_LT(ScaledError(got.dk.ToDouble(), dk), 0.015);
   }
-  // Columns beside the values belong to others.
+  // The columns beside the values belong to other ops.
   for (int64_t i = 0; i < got.dv.size(); ++i) {
     EXPECT_EQ(std::isnan(got.dv[i]), i % z.v_row() >= z.kv_heads * z.d) << i;
   }
@@ -139,7 +139,7 @@ bool SameBf16Rows(const Bf16Tensor& a, const Bf16Tensor& b, int64_t row, int64_t
   return std::memcmp(a.data() + begin * row, b.data() + begin * row, (end - begin) * row * sizeof(BFloat16)) == 0;
 }
 
-// What other documents and later tokens hold changes no bit, be it a number or NaN.
+// The contents of other documents and later tokens change no bit, whether numbers or NaN.
 TEST(Bf16AttentionTest, HiddenTokensAreNotSeen) {
   const Bf16AttentionShape z = {1, 200, 2, 1, 22, 100};
   const int64_t q_row = z.q_heads * z.d, k_row = z.kv_heads * z.d, token = 77;
@@ -163,7 +163,7 @@ TEST(Bf16AttentionTest, HiddenTokensAreNotSeen) {
   }
 }
 
-// Decoding a row token by token gives what attention over the whole row gives, but for the rounding of weights.
+// Decoding a row token by token gives the same as attention over the whole row, except for the rounding of weights.
 TEST(Bf16AttentionTest, CachedAttentionAgreesWithReference) {
   const int64_t b = 2, s = 70, q_heads = 4, kv_heads = 2, d = 24, q_row = q_heads * d, k_row = kv_heads * d;
   const float scale = 0.3f;

@@ -1,5 +1,5 @@
-// The bf16 variants of swiglu, gelu, add and embedding: one rounding of what the fp64 reference makes of the same bf16
-// inputs.
+// The bf16 variants of swiglu, gelu, add and embedding: each result is the fp64 reference on the same bf16 inputs,
+// rounded once.
 #include <gtest/gtest.h>
 
 #include <utility>
@@ -213,7 +213,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Bf16EmbeddingTest,
                                          Bf16EmbeddingShape{17, 33, 5}, Bf16EmbeddingShape{130, 64, 300},
                                          Bf16EmbeddingShape{40, 600, 7}));
 
-// 1000 shares of 1/256 beside a 1: rounded after each, every one would be lost.
+// 1000 shares of 1/256 beside a 1: if each sum were rounded, every share would be lost.
 TEST(Bf16EmbeddingTest, ManySmallSharesOfATokenAreNotLost) {
   const int64_t t = 1001, h = 3;
   const std::vector<int32_t> tokens(t, 1);

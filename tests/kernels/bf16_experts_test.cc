@@ -26,7 +26,7 @@ class Bf16ExpertRowsTest : public testing::TestWithParam<std::tuple<RoutingShape
 
   int64_t active() const { return layout_.active_rows(); }
   std::string Name() const { return absl::StrCat(ToString(s_), " H=", h_); }
-  // Rows with NaN behind the active blocks, which no kernel may read.
+  // Fills the rows after the active blocks with NaN: no kernel may read them.
   void PoisonInactive(Bf16Tensor& rows) const {
     for (int64_t i = active() * h_; i < rows.size(); ++i) rows.Set(i, kNan);
   }
@@ -147,7 +147,7 @@ struct Bf16RouterShape {
   int64_t t, h, e, k;
 };
 
-// Everything the op and its gradient write.
+// Everything that the op and its gradient write.
 struct Bf16Routed {
   explicit Bf16Routed(const Bf16RouterShape& s)
       : shape(s),
@@ -206,7 +206,7 @@ struct Bf16Routed {
   std::vector<int32_t> experts, counts;
 };
 
-// With gradients from the reference's probabilities.
+// The gradients use the reference's probabilities.
 struct Bf16RouterReference {
   Bf16RouterReference(const Bf16RouterShape& s, const std::vector<double>& x, const std::vector<double>& gate,
                       const std::vector<double>& dweights)

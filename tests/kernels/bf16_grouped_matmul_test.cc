@@ -41,7 +41,7 @@ GroupedMatmulGradWeightArgs GradArgs(Operand dw, const Bf16Tensor& dy, const Bf1
           .blocks_max = layout.blocks_max};
 }
 
-// The values of `tokens` that a layout's rows hold: zero where padded, NaN behind the active blocks.
+// The values of `tokens` in a layout's rows: zero where padded, NaN after the active blocks.
 void FillBf16Rows(Bf16Tensor& rows, const Bf16Tensor& tokens, int64_t width, const TestLayout& layout) {
   for (int64_t r = 0; r < layout.active_rows(); ++r) {
     const int64_t pair = layout.pair_of_row[r];
@@ -150,7 +150,7 @@ TEST_P(Bf16GroupedMatmulTest, WeightGradientsAgreeWithReference) {
 
 INSTANTIATE_TEST_SUITE_P(Routings, Bf16GroupedMatmulTest, testing::ValuesIn(RoutingShapes()));
 
-// The result of a (token, choice) pair depends on its token and expert alone: not on where the others are routed, the
+// The result of a (token, choice) pair depends only on its token and expert, not on where the others are routed, the
 // block size, or the number of threads.
 TEST(Bf16GroupedMatmulTest, BitsOfAPairDoNotDependOnOtherTokens) {
   RoutingShape s = {65, 5, 2, 1};

@@ -53,8 +53,8 @@ struct Bf16LossRun {
   Bf16Tensor rounded_dweight;
 };
 
-// What rounding the gradients of logits to bf16 may change in dx and dweight: its share of the sums of magnitudes,
-// here with gradients of logits in fp64.
+// How much dx and dweight may change if gradients of logits are rounded to bf16: the rounding's share of the sums of
+// magnitudes, computed from gradients of logits in fp64.
 void GradientMagnitudes(const Bf16LossRun& loss, std::vector<double>& dx, std::vector<double>& dweight) {
   const auto [t, h, v, chunk] = loss.shape;
   for (int64_t i = 0; i < t; ++i) {
@@ -77,8 +77,8 @@ void GradientMagnitudes(const Bf16LossRun& loss, std::vector<double>& dx, std::v
   }
 }
 
-// Errors as shares of what is allowed: of the result's rounding and of that of the gradients of logits, whose own
-// errors in fp32 are small beside it (1.2).
+// Errors as shares of the allowed ones, which come from rounding the result and the gradients of logits. Errors of the
+// fp32 gradients themselves are small beside that (1.2).
 template <typename Got>
 void ExpectGradient(const Got& got, const std::vector<double>& want, const std::vector<double>& magnitude,
                     double rounding) {
@@ -132,7 +132,7 @@ TEST_P(Bf16LinearCrossEntropyTest, BitsDependOnThreadsNotAtAll) {
   EXPECT_LT(ScaledError(other.token_loss.data(), got.token_loss.data(), got.token_loss.size()), 1e-6);
 }
 
-// The last has several slices of the vocabulary.
+// The last shape has several slices of the vocabulary.
 INSTANTIATE_TEST_SUITE_P(Shapes, Bf16LinearCrossEntropyTest,
                          testing::Values(Bf16LinearCrossEntropyShape{1, 8, 2, 16},
                                          Bf16LinearCrossEntropyShape{3, 16, 33, 2},
@@ -152,7 +152,7 @@ TEST(Bf16LinearCrossEntropyTest, GradientsAreAddedToDweight) {
   for (int64_t i = 0; i < got.dweight.size(); ++i) EXPECT_NEAR(got.dweight[i], 2 * once[i], 1e-5f) << i;
 }
 
-// A token whose logits are not finite has such a loss and gradient, and changes no other token's bits.
+// A token whose logits are not finite has a non-finite loss and gradient, and changes no other token's bits.
 TEST(Bf16LinearCrossEntropyTest, NonFiniteLogitsAreSeenInTheirTokenAlone) {
   const Bf16LinearCrossEntropyShape shape = {19, 24, 300, 8};
   const int64_t bad_token = 10;
@@ -177,7 +177,7 @@ TEST(Bf16LinearCrossEntropyTest, NonFiniteLogitsAreSeenInTheirTokenAlone) {
   }
 }
 
-// One chunk of logits and of dx, and what its products pack.
+// The workspace holds one chunk of logits and of dx, and the packed operands of their products.
 TEST(Bf16LinearCrossEntropyTest, WorkspaceIsThatOfOneChunk) {
   std::mt19937 random(12);
   Bf16LossRun loss({4, 8, 16, 4}, random);

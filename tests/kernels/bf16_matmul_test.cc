@@ -28,7 +28,7 @@ MatmulArgs Bf16MatmulArgs(const Bf16MatmulShape& s, Operand c, const Bf16Tensor&
 
 void Multiply(const MatmulArgs& args, int threads) { RunKernel(CpuKernels().matmul, args, threads); }
 
-// fp32 results within the rounding of their sums; bf16 results are those, rounded once, also where they are added.
+// fp32 results agree within the rounding of their sums. bf16 results are these rounded once, also where they are added.
 void ExpectAgreement(const Bf16MatmulShape& s, int threads) {
   SCOPED_TRACE(testing::Message() << s.m << " " << s.n << " " << s.k << " " << s.trans_a << s.trans_b);
   std::mt19937 random(1);
@@ -78,7 +78,7 @@ TEST(Bf16MatmulTest, LargeShapesAgreeWithReference) {
   ExpectAgreement({3, 300, 9000, false, true}, 1);  // fewer columns at a time, so that they fit
 }
 
-// One row and one column have the bits they have among others, whatever the number of threads.
+// A row times a column has the same bits alone and among others, with any number of threads.
 TEST(Bf16MatmulTest, BitsOfAnElementDependOnItsRowAndColumnAlone) {
   const int64_t m = 131, n = 77, k = 600;
   std::mt19937 random(2);
@@ -104,8 +104,8 @@ TEST(Bf16MatmulTest, BitsOfAnElementDependOnItsRowAndColumnAlone) {
   expect_part(0, m - 1, 1, n - 1);
 }
 
-// Few rows, as in decoding, meet columns that are not packed, with the bits they have among many rows; for odd k and
-// for columns and k that fill no square.
+// Products of few rows, as in decoding, read columns that are not packed. They have the bits of products of many rows,
+// also for odd k and for columns and k that fill no tile.
 TEST(Bf16MatmulTest, FewRowsHaveTheBitsOfMany) {
   const int64_t m = 40, n = 83;
   for (const int64_t k : {1, 31, 64, 525, 1061}) {
@@ -123,7 +123,7 @@ TEST(Bf16MatmulTest, FewRowsHaveTheBitsOfMany) {
   }
 }
 
-// Also where operands, products or sums are subnormal, which instructions for pairs take for zero.
+// The same for subnormal operands, products or sums, which instructions for pairs treat as zero.
 TEST(Bf16MatmulTest, FewRowsHaveTheBitsOfManyBelowNormalNumbers) {
   const int64_t m = 40, n = 50, k = 100;
   std::mt19937 random(6);
@@ -138,7 +138,7 @@ TEST(Bf16MatmulTest, FewRowsHaveTheBitsOfManyBelowNormalNumbers) {
   }
 }
 
-// The orders of a and b in memory change no bit.
+// Whether a and b are transposed in memory changes no bit.
 TEST(Bf16MatmulTest, TransposedOperandsGiveTheSameBits) {
   const int64_t m = 37, n = 45, k = 531;
   std::mt19937 random(3);
@@ -156,7 +156,7 @@ TEST(Bf16MatmulTest, TransposedOperandsGiveTheSameBits) {
   EXPECT_TRUE(got.SameBits(want));
 }
 
-// NaN and infinity reach their row and column, as NaN where they meet zero, and no other element.
+// NaN and infinity reach all elements of their row and column (as NaN where they meet zero) and no others.
 TEST(Bf16MatmulTest, NonFiniteElementsAreSeenInTheirRowAndColumnAlone) {
   const int64_t m = 35, n = 70, k = 50, row = 17, column = 33;
   std::mt19937 random(4);
@@ -179,7 +179,7 @@ TEST(Bf16MatmulTest, NonFiniteElementsAreSeenInTheirRowAndColumnAlone) {
   }
 }
 
-// Workspaces for products of some extents are enough for smaller ones (grouped products rely on it).
+// A workspace for products of some extents is enough for smaller ones; grouped products rely on it.
 TEST(Bf16MatmulTest, SmallerProductsNeedNoMoreWorkspace) {
   const Bf16Tensor any(1);
   const auto workspace = [&any](int64_t m, int64_t n, int64_t k) {

@@ -89,7 +89,7 @@ TEST_P(Bf16AddRmsNormTest, AgreesWithReference) {
     threaded.Run(threads);
     EXPECT_TRUE(got.SameBits(threaded));
   }
-  // What is normed is the sum as it is stored.
+  // The norm applies to the sum as it is stored.
   if (with_delta) {
     for (int64_t i = 0; i < t * h; ++i) ASSERT_EQ(got.sum[i], ToFloat(ToBFloat16(got.x[i] + got.delta[i])));
   }
@@ -233,7 +233,7 @@ TEST_P(Bf16QkRopeNormTest, AgreesWithReference) {
   reference::QkRopeNormGrad(dqkv.data(), dq_weight.data(), dk_weight.data(), got.dq.ToDouble().data(),
                             got.dk.ToDouble().data(), qkv.data(), cos_sin.data(), q_weight.data(), k_weight.data(),
                             shape);
-  // The value columns are not this op's: they keep their NaN, and are zero in the reference.
+  // The value columns belong to another op: they keep their NaN, and are zero in the reference.
   for (int64_t token = 0; token < s.t; ++token) {
     const int64_t begin = token * s.row() + (s.q_heads + s.kv_heads) * s.d, end = (token + 1) * s.row();
     EXPECT_TRUE(got.dqkv.AllNan(begin, end));

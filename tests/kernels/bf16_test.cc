@@ -39,8 +39,8 @@ TEST(BFloat16Test, EveryValueWidensExactlyAndComesBack) {
   }
 }
 
-// Between two neighbours, subnormal ones and the largest and infinity among them: what is nearer, the even one of two
-// as near.
+// Values between two neighbours (among them subnormals, and the largest number and infinity) round to the nearer one,
+// and to the even one in a tie.
 TEST(BFloat16Test, RoundsToNearestTiesToEven) {
   for (uint32_t bits = 0; bits < kBf16Values; ++bits) {
     if ((bits & ~kSign) >= kBf16Infinity) continue;
@@ -55,7 +55,7 @@ TEST(BFloat16Test, RoundsToNearestTiesToEven) {
   EXPECT_EQ(ToBFloat16(-std::numeric_limits<float>::max()).bits, kSign | kBf16Infinity);
 }
 
-// Payloads whose upper half alone would be infinity, or that rounding up would carry into the sign.
+// NaN payloads whose upper half alone would be infinity, or which rounding up would carry into the sign.
 TEST(BFloat16Test, NanStaysNan) {
   for (const uint32_t bits : {0x7f800001u, 0x7f80ffffu, 0x7fffffffu, 0xff800001u, 0xffffffffu, 0x7fc00000u}) {
     const uint32_t got = ToBFloat16(FromBits(bits)).bits;
@@ -70,7 +70,7 @@ TEST(BFloat16Test, Fp32PassesUnchanged) {
   }
 }
 
-// Lanes give what scalars give, and leave what is behind the last element alone.
+// Lanes give what scalars give, and do not write after the last element.
 TEST(BFloat16Test, LanesAgreeWithScalars) {
   std::vector<float> x;
   std::vector<BFloat16> halves;
@@ -110,7 +110,7 @@ TEST(BFloat16Test, TheTypeOfADTypesElements) {
   EXPECT_EQ(bytes, 4);
 }
 
-// At all exponents and signs, around ties and for what is not a number, too.
+// At all exponents and signs, around ties, and for NaN and infinity.
 TEST(BFloat16Test, RoundingInPlaceIsRoundingAndWidening) {
   for (uint64_t high = 0; high < 1 << 16; ++high) {
     for (const uint32_t low : {0u, 1u, 0x7fffu, 0x8000u, 0x8001u, 0xffffu}) {

@@ -16,7 +16,7 @@ struct CachedAttentionShape {
 
 class CachedAttentionTest : public testing::TestWithParam<CachedAttentionShape> {};
 
-// Decoding a row token by token gives what attention over the whole row gives.
+// Decoding a row token by token gives the same as attention over the whole row.
 TEST_P(CachedAttentionTest, AgreesWithReference) {
   const auto [b, s, q_heads, kv_heads, d] = GetParam();
   const int64_t s_max = s + 2, q_row = q_heads * d, k_row = kv_heads * d, v_stride = q_row + 2 * k_row;

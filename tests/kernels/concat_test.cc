@@ -1,4 +1,4 @@
-// Concat and Split in fp32 and bf16, without rounding.
+// Concat and Split in fp32 and bf16 copy without rounding.
 #include "kernels/ops/concat.h"
 
 #include <gtest/gtest.h>
@@ -33,7 +33,7 @@ void CheckConcat(const ConcatCase& c, const std::string& type) {
   reference::Concat(want.data(), a.ToDouble().data(), b.ToDouble().data(), c.rows, c.a, c.b);
   EXPECT_EQ(y.ToDouble(), want);
 
-  // Back, together and each part alone.
+  // Split back, both parts together and each alone.
   Tensor a_back(a.size()), b_back(b.size()), a_alone(a.size()), b_alone(b.size());
   const SplitArgs both{.a = a_back, .b = b_back, .x = y, .rows = c.rows, .a_width = c.a, .b_width = c.b};
   SplitArgs first = both, second = both;

@@ -1,4 +1,4 @@
-// Convolutions and their gradients in fp32 and bf16 against plain fp64 loops and finite differences of them.
+// Compares convolutions and their gradients in fp32 and bf16 with plain fp64 loops and finite differences of these.
 #include "tests/reference/conv2d.h"
 
 #include <gtest/gtest.h>
@@ -39,7 +39,7 @@ struct Convolutions {
         plain(dy.size()),
         dx(x.size()),
         dweight(weight.size()) {}
-  // dweight is added to what it was, two.
+  // dweight starts at two, and the gradient is added to it.
   void Run(int threads) {
     for (int64_t i = 0; i < dweight.size(); ++i) dweight[i] = 2;
     const Conv2dArgs args{.y = y, .x = x, .weight = weight, .bias = bias, .shape = z};
@@ -108,7 +108,7 @@ TEST_P(Conv2dTest, AgreesWithReference) {
 }
 
 // One pixel, several tiles, odd sides, one axis longer than a tile, both paddings of a stride of 2, repeated pixels, a
-// last tile of few rows, more outputs than one task of the weight's gradient has.
+// last tile of few rows, more outputs than one task of the weight's gradient covers.
 INSTANTIATE_TEST_SUITE_P(Shapes, Conv2dTest,
                          testing::Values(reference::ConvolutionShape{1, 1, 1, 1, 1, 3, 1, 1, 1, 1},
                                          reference::ConvolutionShape{2, 5, 7, 3, 6, 3, 1, 1, 1, 1},
@@ -120,7 +120,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Conv2dTest,
                                          reference::ConvolutionShape{3, 6, 5, 33, 17, 1, 1, 0, 0, 1}));
 
 TEST(Conv2dTest, NothingOutsideAnImageIsRead) {
-  // Two images, of which the first is NaN: its pixels must not reach the second by way of the padding.
+  // Two images, the first one all NaN: its pixels must not reach the second image through the padding.
   const reference::ConvolutionShape shape{2, 3, 4, 2, 2, 3, 1, 1, 1, 1};
   Convolutions<TestTensor> a(shape);
   for (int64_t i = 0; i < a.x.size() / 2; ++i) a.x[i] = std::numeric_limits<float>::quiet_NaN();

@@ -1,4 +1,5 @@
-// The ops that diffusion transformers add, in fp32 and bf16 against fp64 references and finite differences of those.
+// Compares the ops that diffusion transformers add, in fp32 and bf16, with fp64 references and finite differences of
+// these.
 #include <gtest/gtest.h>
 
 #include <type_traits>
@@ -26,14 +27,14 @@ constexpr bool kIsBf16Tensor = std::is_same_v<Tensor, Bf16Tensor>;
 
 std::string Row(const char* op, bool bf16) { return absl::StrCat(op, bf16 ? " bf16" : ""); }
 
-// Of fp32 results, whose own error finite differences show.
+// For fp32 results, whose own errors show in finite differences.
 template <typename Tensor>
 double DifferenceError(const Tensor& gradient, std::vector<double>& x, const std::function<double()>& loss) {
   if constexpr (kIsBf16Tensor<Tensor>) return 0;
   if constexpr (!kIsBf16Tensor<Tensor>) return FiniteDifferenceError(gradient.data(), x, loss);
 }
 
-// What a call leaves alone.
+// What a call must not change.
 template <typename Tensor>
 void Clear(Tensor& x, float value) {
   for (int64_t i = 0; i < x.size(); ++i) {
@@ -251,7 +252,7 @@ void CheckGatedAdd(const GatedCase& c) {
   gradient_error = std::max(gradient_error, off / largest);
   EXPECT_LT(forward_error, 5e-7);
   EXPECT_LT(gradient_error, 2e-6);
-  // Without x it is the product, as with zeros.
+  // Without x the result is the product, as with zeros for x.
   Tensor zeros(n), product(n), of_zeros(n);
   Clear(zeros, 0.0f);
   const GatedAddArgs alone{product, {}, delta, modulation, c.b, c.s, c.h, width, at};
@@ -413,7 +414,7 @@ void CheckMeanPool(const GatedCase& c) {
   Tensor x(n, random), dy(c.b * c.h, random), y(c.b * c.h), dx(n);
   std::vector<int32_t> counts;
   for (int64_t i = 0; i < c.b; ++i) counts.push_back(static_cast<int32_t>(1 + (i * 5 + c.s - 1) % c.s));
-  // What lies behind the counted rows is not read.
+  // Elements after the counted rows are not read.
   const float nan = std::numeric_limits<float>::quiet_NaN();
   std::vector<double> x64 = x.ToDouble();
   for (int64_t i = 0; i < n; ++i) {

@@ -14,7 +14,7 @@ struct EmbeddingShape {
   int64_t t, h, v;
 };
 
-// Repeats tokens, covers both ends of the vocabulary.
+// Repeats tokens and covers both ends of the vocabulary.
 std::vector<int32_t> Tokens(const EmbeddingShape& s) {
   std::vector<int32_t> tokens(s.t);
   for (int64_t i = 0; i < s.t; ++i) tokens[i] = static_cast<int32_t>(i % 3 == 2 ? s.v - 1 : i * i % s.v);

@@ -1,4 +1,4 @@
-// Experts in parts, as expert parallelism has them: what the parts make together is what all experts make.
+// Experts in parts, as in expert parallelism: the parts together give what all experts give.
 #include <gtest/gtest.h>
 
 #include <random>
@@ -39,7 +39,7 @@ struct ExpertParts {
         y(dy.size()),
         dweights(weights.size()) {}
 
-  // Everything experts [first, first + e) have to do, on top of what those before them did.
+  // Does everything that experts [first, first + e) do, on top of what earlier experts did.
   void Run(int64_t first, int64_t e) {
     const TestLayout layout({whole.t, e, whole.k, whole.block_rows, whole.spread, first, whole.e}, experts);
     Tensor rows(layout.rows_max * kPartsIn), out(layout.rows_max * kPartsOut), part_y(dy.size());
@@ -127,7 +127,7 @@ struct ExpertParts {
               2);
   }
 
-  // Of all experts at once, in fp64.
+  // Compares with all experts at once in fp64.
   void ExpectTheWhole(double tolerance) const {
     const RoutingShape& s = whole;
     const int64_t blocks_max = ExpertBlocksMax(s.t, s.k, s.e, s.block_rows), rows_max = blocks_max * s.block_rows;
@@ -161,7 +161,7 @@ struct ExpertParts {
   std::vector<int32_t> experts;
   Tensor x, w, dy;
   TestTensor weights;
-  Tensor dx, dw;                    // made by the parts
+  Tensor dx, dw;                    // written by the parts
   std::vector<double> y, dweights;  // sums over them
 };
 
@@ -186,11 +186,11 @@ class ExpertPartsTest : public testing::TestWithParam<PartsCase> {
 };
 
 TEST_P(ExpertPartsTest, MakeTheWholeInFp32) { Test<TestTensor>(3e-6); }
-// Every part's results are rounded, 2^-9 of each, before they are added.
+// Every part's results are rounded, by 2^-9 each, before they are added.
 TEST_P(ExpertPartsTest, MakeTheWholeInBf16) { Test<Bf16Tensor>(1.5e-2); }
 
-// Of equal and unequal parts; of one expert, fewer than a token chooses; with all tokens in the first part, in the last
-// and in one of all.
+// Equal and unequal parts; parts of one expert, fewer than a token chooses; all tokens in the first part, in the last,
+// or in one part with all experts.
 INSTANTIATE_TEST_SUITE_P(Routings, ExpertPartsTest,
                          testing::Values(PartsCase{{65, 6, 2, 16}, {2, 2, 2}}, PartsCase{{65, 6, 2, 16}, {1, 3, 2}},
                                          PartsCase{{33, 4, 3, 8}, {1, 1, 1, 1}}, PartsCase{{1, 4, 1, 4}, {2, 2}},

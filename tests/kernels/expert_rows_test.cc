@@ -19,7 +19,7 @@ class ExpertRowsTest : public testing::TestWithParam<RoutingShape> {
  protected:
   ExpertRowsTest() : random_(5), layout_(GetParam(), RouteTokens(GetParam(), random_)) {}
 
-  // Fills the rows behind the active blocks with NaN, which no kernel may read.
+  // Fills the rows after the active blocks with NaN: no kernel may read them.
   void PoisonInactive(TestTensor& rows_RH) const {
     std::fill(rows_RH.data() + layout_.active_rows() * kH, rows_RH.data() + rows_RH.size(),
               std::numeric_limits<float>::quiet_NaN());

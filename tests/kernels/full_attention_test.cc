@@ -1,4 +1,4 @@
-// Attention of every query with all keys of its row, as many as the row has or fewer: self- and cross-attention
+// Attention of every query to all keys of its row, or to the first ones if they are counted: self- and cross-attention
 // without a mask, in fp32 and bf16.
 #include <gtest/gtest.h>
 
@@ -18,7 +18,7 @@ struct FullAttentionShape {
   bool counted;  // rows differ in how many keys there are
 };
 
-// Keys and values are columns of a matrix of their own, with others before, between and behind them.
+// Keys and values are columns of a matrix of their own, with other columns before, between and after them.
 template <typename Tensor>
 struct FullAttentionRun {
   explicit FullAttentionRun(const FullAttentionShape& shape)
@@ -124,7 +124,7 @@ INSTANTIATE_TEST_SUITE_P(
                     FullAttentionShape{2, 130, 7, 2, 2, 64, true}, FullAttentionShape{1, 1, 257, 8, 8, 24, false},
                     FullAttentionShape{1, 70, 70, 1, 1, 512, false}));
 
-// Keys and values behind a row's count, NaN included, change nothing, and their gradients are zero.
+// Keys and values after a row's count, NaN included, change nothing, and their gradients are zero.
 template <typename Tensor>
 void CheckUnseenKeys() {
   const FullAttentionShape z{3, 20, 90, 2, 1, 16, true};

@@ -1,4 +1,4 @@
-// Group norms, with and without SiLU, in fp32 and bf16 against plain fp64 loops and finite differences of them.
+// Compares group norms, with and without SiLU, in fp32 and bf16 with plain fp64 loops and finite differences of these.
 #include "tests/reference/group_norm.h"
 
 #include <gtest/gtest.h>

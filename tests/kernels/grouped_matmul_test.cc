@@ -28,7 +28,7 @@ GroupedMatmulArgs ForwardArgs(TestTensor& y, TestTensor& x, TestTensor& w, const
           .trans_b = trans_b};
 }
 
-// Expert rows as dispatch leaves them: zero where padded, NaN behind the active blocks.
+// Expert rows as dispatch leaves them: zero where padded, NaN after the active blocks.
 void FillRows(TestTensor& rows, int64_t width, const TestLayout& layout, std::mt19937& random) {
   std::normal_distribution<float> normal;
   for (int64_t r = 0; r < layout.active_rows(); ++r) {
@@ -36,7 +36,7 @@ void FillRows(TestTensor& rows, int64_t width, const TestLayout& layout, std::mt
   }
 }
 
-// The gradients of experts without rows are bit for bit those in `want`.
+// The gradients of experts without rows have the bits of those in `want`.
 void ExpectUnusedExpertsHold(const TestTensor& dw, const TestTensor& want, const TestLayout& layout) {
   const auto used_end = layout.block_expert.begin() + layout.active_blocks;
   for (int64_t e = 0; e < layout.shape.e; ++e) {
@@ -119,8 +119,8 @@ TEST_P(GroupedMatmulTest, AgreesWithReference) {
 
 INSTANTIATE_TEST_SUITE_P(Routings, GroupedMatmulTest, testing::ValuesIn(RoutingShapes()));
 
-// The result of a (token, choice) pair depends on its token and expert alone: not on who else is routed where, nor on
-// its place within a block.
+// The result of a (token, choice) pair depends only on its token and expert, not on how others are routed or on its
+// place within a block.
 TEST(GroupedMatmulTest, BitsOfAPairDoNotDependOnOtherTokens) {
   const RoutingShape s = {65, 7, 2, 16};
   std::mt19937 random(7);
@@ -144,7 +144,7 @@ TEST(GroupedMatmulTest, BitsOfAPairDoNotDependOnOtherTokens) {
   TestTensor y_before(before.rows_max * kGroupedMatmulN);
   run(before, y_before);
   for (int trial = 0; trial < 20; ++trial) {
-    // Token `kept` keeps its experts, all others move; in odd trials everyone else goes to one expert.
+    // Token `kept` keeps its experts and all others move; in odd trials all others go to one expert.
     RoutingShape moved_shape = s;
     if (trial % 2 == 1) moved_shape.spread = Spread::kFirstExpertsOnly;
     std::vector<int32_t> moved = RouteTokens(moved_shape, random);
@@ -162,7 +162,7 @@ TEST(GroupedMatmulTest, BitsOfAPairDoNotDependOnOtherTokens) {
   }
 }
 
-// Nor on the block size and the number of threads.
+// Nor does it depend on the block size or the number of threads.
 TEST(GroupedMatmulTest, BitsOfAPairDoNotDependOnBlockSize) {
   RoutingShape s = {65, 5, 2, 1};
   std::mt19937 random(8);

@@ -1,5 +1,5 @@
-// The loss of diffusion models that learn their variance, in fp32 and bf16 against its fp64 reference and differences
-// of it.
+// Compares the loss of diffusion models that learn their variance, in fp32 and bf16, with its fp64 reference and
+// differences of it.
 #include "kernels/ops/hybrid_loss.h"
 
 #include <gtest/gtest.h>
@@ -20,8 +20,8 @@ struct HybridCase {
   int64_t r, c;
 };
 
-// Late, early and first steps of a schedule, one whose variance is all but known, and decoding; each beside a squared
-// error and alone.
+// Late, early and first steps of a schedule, one whose variance is nearly known, and decoding; each together with a
+// squared error and alone.
 constexpr std::array<std::array<float, kBoundColumns>, 6> kBounds = {{{1, -4.1f, 0.002f, 0.014f, 0},
                                                                       {0.5f, -6.2f, 0.08f, -0.03f, 0},
                                                                       {1, -7.8f, 0.71f, -0.014f, 0},
@@ -33,7 +33,7 @@ constexpr int64_t kSamples = 2 * kBounds.size();
 double HybridError(const TestTensor& got, const std::vector<double>& want) { return ScaledError(got, want); }
 double HybridError(const Bf16Tensor& got, const std::vector<double>& want) { return ErrorBeyondRounding(got, want); }
 
-// Elements of one sample's predictions or of its fractions, whose gradients differ in size.
+// The elements of one sample's predictions or fractions, whose gradients differ in size.
 template <typename Tensor>
 double GradientError(const Tensor& dx, const std::vector<double>& want, const HybridCase& z, int64_t sample, bool v) {
   Tensor got(z.r * z.c);
@@ -78,7 +78,7 @@ void CheckHybridLoss(const HybridCase& z) {
   }
   EXPECT_LT(forward_error, 2e-6);
   EXPECT_LT(gradient_error, 3e-6);
-  // Without a gradient the same, at any number of threads.
+  // The loss is the same without a gradient and at any number of threads.
   RunKernel(CpuKernels().hybrid_loss, {alone, {}, x, target, clean, weight, bound, kSamples, z.r, z.c}, 1);
   EXPECT_TRUE(alone.SameBits(loss));
   AddToOpTable({std::is_same_v<Tensor, Bf16Tensor> ? "hybrid_loss bf16" : "hybrid_loss",
@@ -95,7 +95,7 @@ TEST_P(HybridLossTest, AgreesWithTheReference) {
 INSTANTIATE_TEST_SUITE_P(Shapes, HybridLossTest,
                          testing::Values(HybridCase{1, 1}, HybridCase{64, 4}, HybridCase{33, 12}, HybridCase{7, 300}));
 
-// The best variance is the posterior's and the squared error of the mean.
+// The best variance is the posterior's plus the squared error of the mean.
 TEST(HybridLoss, LearnsTheErrorOfTheMean) {
   TestTensor x(2), target(1), clean(1), weight(1), bound(kBoundColumns), loss(2), dx(2);
   std::ranges::copy(kBounds[1], bound.data());
@@ -105,7 +105,7 @@ TEST(HybridLoss, LearnsTheErrorOfTheMean) {
   const auto slope = [&](double v) {
     x[1] = static_cast<float>(v);
     RunKernel(CpuKernels().hybrid_loss, {loss, dx, x, target, clean, weight, bound, 1, 1, 1}, 1);
-    EXPECT_EQ(dx[0], 0);  // the mean is not taught by the bound
+    EXPECT_EQ(dx[0], 0);  // the bound does not train the mean
     return dx[1];
   };
   EXPECT_NEAR(slope(best), 0, 1e-6);
@@ -113,7 +113,7 @@ TEST(HybridLoss, LearnsTheErrorOfTheMean) {
   EXPECT_GT(slope(best + 1), 1e-4);
 }
 
-// A prediction that is far off at the last step has the least probability, which has no gradient.
+// A prediction that is far off at the last step has the least probability, whose gradient is zero.
 TEST(HybridLoss, ImpossibleImagesCostABoundedNumberOfNats) {
   TestTensor x(2), target(1), clean(1), weight(1), bound(kBoundColumns), loss(2), dx(2);
   x[0] = 40, x[1] = 0, target[0] = clean[0] = weight[0] = 0;

@@ -1,5 +1,5 @@
-// The main of tests of the host backend: `--isa=<level>` tests that level (exit code 77 where this machine does not run
-// it), otherwise the one that CpuKernels() has by default, which `--no-default` skips.
+// The main function of the host backend's tests. `--isa=<level>` tests that level (exit code 77 if this machine does
+// not run it); otherwise the tests use the default level of CpuKernels(). `--no-default` skips that level.
 #include <gtest/gtest.h>
 
 #include <cstdio>
@@ -16,7 +16,7 @@ const CpuIsa*& TestedIsa() {
   return isa;
 }
 
-// False if this machine does not run the level, or there is none of that name.
+// Returns false if this machine does not run the level or no level has that name.
 bool Choose(std::string_view name) {
   for (const CpuIsa* const isa : RunnableCpuIsas()) {
     if (name != isa->name) continue;
@@ -28,7 +28,7 @@ bool Choose(std::string_view name) {
 
 }  // namespace
 
-// In place of the library's, whose file is then not linked.
+// Overrides the library's definition, whose object file is then not linked.
 const KernelTable& CpuKernels() { return TestedIsa()->kernels(); }
 
 }  // namespace angel_ptm

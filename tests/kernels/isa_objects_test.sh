@@ -1,9 +1,9 @@
 #!/bin/bash
-# One program serves every machine only if nothing compiled for a newer one is reached unasked.
+# One program serves every machine only if no code for a newer one is reached without a check.
 #   isa_objects_test.sh <nm> <objdump> <compiler> <angel-ptm> <work folder> <object of a level>...
 # Proves that a level's object shows the linker one symbol, and that the program has no AVX, AVX-512 or AMX code outside
-# the section of the levels, so none that runs before main or that the linker took for a function of the same name. Both
-# checks are then shown a library function compiled for AVX-512 and left visible, and must find it.
+# the levels' section. So no such code runs before main or was chosen by the linker for a function of the same name.
+# Both checks are then run on a library function compiled for AVX-512 and left visible, and must find it.
 set -uo pipefail
 export LC_ALL=C
 nm=$1 objdump=$2 compiler=$3 program=$4 work=$5
@@ -12,7 +12,7 @@ failures=0
 failed() { echo "FAILED $*"; failures=$((failures + 1)); }
 
 visible() { "$nm" --demangle --extern-only --defined-only "$1" | cut -d' ' -f3-; }
-# Instructions with registers that x86-64's baseline does not have, in all sections of code but cpu_kernels.
+# Counts instructions with registers that x86-64's baseline lacks, in all code sections except cpu_kernels.
 beyond_baseline() {
   local sections
   sections=$("$objdump" -h "$1" | awk '/^ *[0-9]/ {name = $2} /CODE/ && name != "cpu_kernels" {print "-j", name}')

@@ -109,8 +109,8 @@ TEST(LinearCrossEntropyTest, LargeLogitsStayFinite) {
   EXPECT_LT(ScaledError(got.dweight, dweight), 1e-6);
 }
 
-// A token whose logits are not finite has such a loss and gradient, with and without gradients, and changes no other
-// token's bits.
+// A token whose logits are not finite has a non-finite loss and gradient, and changes no other token's bits. The loss
+// behaves so with and without gradients.
 TEST(LinearCrossEntropyTest, NonFiniteLogitsAreSeenInTheirTokenAlone) {
   const LinearCrossEntropyShape shape = {19, 24, 300, 8};
   const int64_t bad_token = 10;
@@ -141,7 +141,7 @@ TEST(LinearCrossEntropyTest, NonFiniteLogitsAreSeenInTheirTokenAlone) {
   }
 }
 
-// One bad row of the weight is a bad logit of every token.
+// One bad row of the weight gives every token a bad logit.
 TEST(LinearCrossEntropyTest, ANonFiniteWeightIsSeenInEveryLoss) {
   const LinearCrossEntropyShape shape = {9, 16, 70, 4};
   std::mt19937 random(12);

@@ -45,8 +45,8 @@ TEST(LossSumTest, AgreesWithLongDouble) {
   }
 }
 
-// A micro-batch's losses are summed by themselves and then added, so that a step's loss does not depend on how many
-// micro-batches a kernel call sees.
+// A micro-batch's losses are summed on their own and then added, so that a step's loss does not depend on how many
+// micro-batches a kernel call covers.
 TEST(LossSumTest, ABatchIsSummedByItself) {
   TestTensor values(2), batch_weight(1);
   values.Fill(1.5f);
@@ -54,7 +54,7 @@ TEST(LossSumTest, ABatchIsSummedByItself) {
   const double before = 18014398509481984.0;  // 2^54: doubles are 4 apart
   double loss = before, weight = 7;
   AddTo(loss, weight, values, batch_weight);
-  EXPECT_EQ(loss, before + 4);  // 3 rounds up; 1.5 twice would have rounded down twice
+  EXPECT_EQ(loss, before + 4);  // 3 rounds up; adding 1.5 twice would have rounded down twice
   EXPECT_EQ(weight, 7);
 }
 

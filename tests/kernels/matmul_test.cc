@@ -48,7 +48,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, MatmulTest,
                                                           MatmulShape{64, 96, 256}, MatmulShape{129, 130, 131}),
                                           testing::Values(1, 2, 3)));
 
-// The gradients are products too: dx = dy W and dW = dy^T x of y = x W^T.
+// For y = x W^T, the gradients are products too: dx = dy W and dW = dy^T x.
 TEST(MatmulTest, GradientProductsMatchFiniteDifferences) {
   for (const int64_t t : {1, 3, 65}) {
     const int64_t h = 20, n = 12;
@@ -69,7 +69,8 @@ TEST(MatmulTest, GradientProductsMatchFiniteDifferences) {
   }
 }
 
-// Products of few rows, as in decoding, have the bits of their row alone, whatever the number of threads and of rows.
+// In products of few rows, as in decoding, each row has the bits that it has alone, with any number of threads and
+// rows.
 TEST(MatmulTest, FewRowsHaveTheBitsOfOneRow) {
   const int64_t m = 4, n = 150, k = 531;
   std::mt19937 random(4);
@@ -84,7 +85,7 @@ TEST(MatmulTest, FewRowsHaveTheBitsOfOneRow) {
   }
 }
 
-// Ranks that are threads of one process call the library at the same time, also with different thread counts.
+// Ranks that are threads of one process call the library concurrently, also with different thread counts.
 TEST(MatmulTest, ConcurrentCallersGetTheBitsOfACallerAlone) {
   const int64_t m = 96, n = 160, k = 128;
   std::mt19937 random(3);

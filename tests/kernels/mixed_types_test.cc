@@ -1,4 +1,4 @@
-// Which combinations of fp32 and bf16 the host backend takes, and what it says of the others.
+// Which combinations of fp32 and bf16 the host backend accepts, and its errors for the others.
 #include <gtest/gtest.h>
 
 #include <string>
@@ -49,7 +49,8 @@ struct MixedTypes {
     (args.*field).dtype = dtype;
     return args;
   }
-  // Each of these with the other type is refused; with an address, since without one it may count as absent.
+  // Each of these operands is refused with the other type. The operand gets an address, since without one it may count
+  // as absent.
   template <typename... Fields>
   void ExpectAllMatter(Fields Args::*... fields) const {
     ExpectTaken(bf16);

@@ -1,4 +1,4 @@
-// Every kernel has a reference: the op table must show each entry of KernelTable compared with one.
+// Every kernel has a reference: the op table must show that each entry of KernelTable was compared with one.
 #include "tests/support/op_table.h"
 
 #include <gmock/gmock.h>
@@ -18,11 +18,11 @@ constexpr std::string_view kOps[] = {
 #define APTM_OP(Kind, name) #name,
 #include "kernels/ops.def"
 };
-// Ops that are their own gradients, or make them themselves.
+// Ops that are their own gradients, or compute them themselves.
 constexpr std::string_view kBothWays[] = {"matmul", "grouped_matmul", "linear_cross_entropy", "weighted_mse",
                                           "hybrid_loss"};
 
-// Ops with a bf16 variant, which has a row of its own.
+// Ops with a bf16 variant, which has its own row.
 constexpr const char* kBf16Ops[] = {
     "embedding", "add_rms_norm", "qk_rope_norm", "swiglu", "gelu",       "router",      "dispatch",
     "combine",   "adamw",        "add",          "silu",   "layer_norm", "gated_add",   "add_rows",
@@ -63,7 +63,8 @@ std::vector<std::string> UncheckedBf16Ops(const std::vector<OpTableRow>& rows) {
   return unchecked;
 }
 
-// After the last test: prints the table and, unless a filter left tests out, fails for kernels it does not show.
+// After the last test, prints the table. Unless a filter left tests out, fails for kernels that the table does not
+// show.
 class OpTableEnvironment : public testing::Environment {
  public:
   void TearDown() override {

@@ -27,8 +27,8 @@ OrderedGemmArgs Args(TestTensor& c, TestTensor& a, TestTensor& b, const Shape& s
           .ldc = s.n};
 }
 
-// Shapes around the borders of register tiles (14 x 32), of panels (512 deep), of blocks (350 rows), of the
-// squares of a transposition; columns that are read in place (fewer than 512) and others.
+// Shapes around the boundaries of register tiles (14 x 32), of panels (512 deep), of blocks (350 rows) and of a
+// transposition's squares; columns that are read in place (fewer than 512) and columns that are not.
 class OrderedGemmTest : public testing::TestWithParam<Shape> {};
 
 TEST_P(OrderedGemmTest, AgreesWithReference) {
@@ -50,7 +50,7 @@ TEST_P(OrderedGemmTest, AgreesWithReference) {
   }
 }
 
-// Without rows or columns there is nothing to do; a sum over no k is 0, or what is there if it accumulates.
+// Without rows or columns there is nothing to do. A sum over no k is 0, or the previous value if it accumulates.
 TEST(OrderedGemmTest, AnyExtentMayBeZero) {
   for (const Shape& s : {Shape{0, 70, 20}, Shape{20, 0, 70}, Shape{20, 70, 0}}) {
     for (const bool trans_b : {false, true}) {

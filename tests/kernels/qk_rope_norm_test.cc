@@ -115,7 +115,7 @@ TEST_P(QkRopeNormTest, AgreesWithReference) {
       {ScaledError(got.q, q), ScaledError(got.k, k), ScaledError(got.q_rstd, q_rstd), ScaledError(got.k_rstd, k_rstd)});
   EXPECT_LT(forward_error, 1e-6);
 
-  // The value columns are not this op's: they keep their NaN, and are zero in the reference.
+  // The value columns belong to another op: they keep their NaN, and are zero in the reference.
   for (int64_t token = 0; token < s.t; ++token) {
     float* row = got.dqkv.data() + token * s.row();
     for (int64_t i = (s.q_heads + s.kv_heads) * s.d; i < s.row(); ++i) {

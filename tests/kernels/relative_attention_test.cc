@@ -43,7 +43,7 @@ void CheckRelativeAttention(const RelativeCase& c, const char* name) {
   std::vector<double> want(static_cast<size_t>(t * width));
   reference::RelativeAttention(want.data(), qkv.ToDouble().data(), table.ToDouble().data(), places.data(),
                                c.key_counts.data(), {c.b, c.s, c.heads, c.d});
-  // Keys and values behind the counts are not looked at.
+  // Keys and values after the counts are not read.
   for (int64_t row = 0; row < c.b; ++row) {
     for (int64_t j = c.key_counts[row]; j < c.s; ++j) {
       for (int64_t i = width; i < 3 * width; ++i) SetElement(qkv, (row * c.s + j) * 3 * width + i, NAN);

@@ -18,7 +18,7 @@ struct RopeTableShape {
 class RopeTableTest : public testing::TestWithParam<RopeTableShape> {};
 
 // The angle at position p is at most p. Its base, power, reciprocal and product are rounded to fp32, each by up to
-// 2^-24 of it, so it is off by up to p * 2^-22; cos and sin round once more.
+// 2^-24 of the value, so the angle is off by up to p * 2^-22; cos and sin round once more.
 TEST_P(RopeTableTest, AgreesWithReference) {
   const auto [t, d, theta, alpha] = GetParam();
   std::vector<int32_t> positions(t);

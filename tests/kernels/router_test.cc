@@ -16,7 +16,7 @@ struct RouterShape {
   int64_t t, h, e, k;
 };
 
-// Everything the op writes, and a call of it.
+// Everything that the op writes, and a call of it.
 struct Routed {
   explicit Routed(const RouterShape& s)
       : shape(s), weights(s.t * s.k), probs(s.t * s.e), experts(s.t * s.k), counts(s.e), loads(s.e, 5) {}
@@ -39,7 +39,7 @@ struct Routed {
   std::vector<int32_t> experts, counts, loads;  // loads had 5 each
 };
 
-// Everything the gradient op writes, and a call of it.
+// Everything that the gradient op writes, and a call of it.
 struct RouterGradient {
   explicit RouterGradient(const RouterShape& s) : dx(s.t * s.h), dgate(s.e * s.h) {}
   void Run(const Routed& routed, TestTensor& x, TestTensor& gate, TestTensor& dweights, float coefficient,
@@ -83,7 +83,7 @@ struct RouterReference {
     reference::Router(weights.data(), probs.data(), experts.data(), counts.data(), x.data(), gate.data(), shape.t,
                       shape.h, shape.e, shape.k);
   }
-  // Of a loss with these gradients of the weights, plus aux_scale times the load-balancing loss.
+  // The loss has these gradients of the weights, plus aux_scale times the load-balancing loss.
   double GradientError(const RouterGradient& got, const TestTensor& dweights, double aux_scale) {
     const std::vector<double> dweights64 = dweights.ToDouble();
     const auto loss = [&] {
@@ -138,7 +138,7 @@ TEST(RouterTest, TiesGoToTheLowerExpert) {
   TestTensor x(shape.t * shape.h), gate(shape.e * shape.h);
   x.Fill(1.0f);
   gate.Fill(0.0f);
-  std::fill_n(gate.data() + 3 * shape.h, shape.h, 1.0f);  // expert 3 is ahead, the others equal
+  std::fill_n(gate.data() + 3 * shape.h, shape.h, 1.0f);  // expert 3 is ahead, the others are equal
   Routed got(shape);
   got.Run(x, gate, 1);
   EXPECT_EQ(got.experts, (std::vector<int32_t>{3, 0, 1, 3, 0, 1}));
@@ -149,7 +149,8 @@ TEST(RouterTest, TiesGoToTheLowerExpert) {
   EXPECT_EQ(got.loads, (std::vector<int32_t>{9, 9, 5, 9, 5}));
 }
 
-// Logits around 100000, exact in fp32 and at most 46 apart: exp of one overflows, exp of their differences does not.
+// Logits around 100000, exact in fp32 and at most 46 apart: exp of a logit overflows, exp of their differences does
+// not.
 TEST(RouterTest, LargeLogitsAgreeWithReference) {
   const RouterShape shape = {65, 24, 16, 8};
   std::mt19937 random(2);
@@ -166,7 +167,7 @@ TEST(RouterTest, LargeLogitsAgreeWithReference) {
   EXPECT_LT(ScaledError(got.weights, want.weights), 2e-6);
 }
 
-// Logits so far apart that all probabilities but one are 0: these are a tie.
+// Logits so far apart that all probabilities except one are 0, and therefore tie.
 TEST(RouterTest, LogitsFarApartStayFinite) {
   const RouterShape shape = {5, 4, 6, 3};
   std::mt19937 random(3);
@@ -201,7 +202,7 @@ TEST(RouterTest, NoAuxiliaryLossWithoutCoefficientOrTargets) {
   EXPECT_LT(RouterReference(shape, x, gate).GradientError(no_coefficient, dweights, 0), 1e-5);
 }
 
-// A diverged run must reach the check for non-finite values, not write out of bounds on the way.
+// A diverged run must reach the check for non-finite values without writing out of bounds on the way.
 TEST(RouterTest, NonFiniteInputStillRoutesToDifferentExperts) {
   const RouterShape shape = {3, 4, 5, 2};
   std::mt19937 random(4);
@@ -216,7 +217,7 @@ TEST(RouterTest, NonFiniteInputStillRoutesToDifferentExperts) {
   }
 }
 
-// What is not finite in one token's operands is seen in its dx and in dgate, and changes no other token's dx.
+// A non-finite value in one token's operands reaches its dx and dgate, and changes no other token's dx.
 TEST(RouterTest, NonFiniteInputIsSeenInTheGradients) {
   const RouterShape shape = {20, 16, 6, 2};
   const int64_t bad_token = 7;
@@ -246,7 +247,7 @@ TEST(RouterTest, NonFiniteInputIsSeenInTheGradients) {
     got.Run(routed, x, gate, bad_dweights, 0.3f, 17, 1);
     expect_seen(got);
   }
-  // What the op makes of a token that was not finite in the forward pass: its probabilities are NaN.
+  // What the forward pass gives for a token that was not finite: NaN probabilities.
   std::fill_n(routed.probs.data() + bad_token * shape.e, shape.e, std::numeric_limits<float>::quiet_NaN());
   RouterGradient got(shape);
   got.Run(routed, x, gate, dweights, 0.3f, 17, 1);

@@ -54,14 +54,14 @@ TEST(SquareSumTest, BitsDependNeitherOnSplitsAndOrderNorOnThreads) {
       AddRange(total, values, borders[i] * kSquareSumGroup, borders[i + 1] * kSquareSumGroup);
     EXPECT_EQ(total, whole);
   }
-  // The comparison is sensitive to the last bit of one value.
+  // Control: the comparison detects a change in the last bit of one value.
   values[1] = std::nextafter(values[1], 10.0f);
   FixedPointSum changed;
   AddRange(changed, values, 0, n);
   EXPECT_NE(changed, whole);
 }
 
-// Groups are what may be reordered: within a group the additions round, in the order of square_sum.cc.
+// Groups may be reordered. Within a group the additions round in the order of square_sum.cc.
 TEST(SquareSumTest, TheOrderWithinAGroupIsPartOfTheSum) {
   TestTensor values(kSquareSumGroup);
   const auto sum_of = [&](float first, float second, float third) {
@@ -73,7 +73,7 @@ TEST(SquareSumTest, TheOrderWithinAGroupIsPartOfTheSum) {
     AddRange(total, values, 0, values.size());
     return total.ToDouble();
   };
-  // Next to 2^54 doubles are 4 apart: 2.25 rounds up twice, 4.5 once.
+  // Near 2^54 doubles are 4 apart: 2.25 added twice rounds up twice, 4.5 only once.
   EXPECT_EQ(sum_of(0x1p27f, 1.5f, 1.5f), 0x1p54 + 8);
   EXPECT_EQ(sum_of(1.5f, 1.5f, 0x1p27f), 0x1p54 + 4);
 }

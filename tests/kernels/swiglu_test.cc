@@ -80,7 +80,7 @@ TEST(SwigluTest, RowsBehindTheActiveBlocksAreNeitherReadNorWritten) {
                             .block_rows = block_rows,
                             .active_blocks = &active_blocks},
                            ctx);
-  // The active rows hold what the op makes of them without blocks (and the tests above know).
+  // The active rows hold what the op without blocks gives, which the tests above check.
   const int64_t active = active_blocks * block_rows;
   TestTensor want(rows * f), want_grad(rows * 2 * f);
   CpuKernels().swiglu({.y = want, .gate_up = gate_up, .rows = active, .f = f}, ctx);

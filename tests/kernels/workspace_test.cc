@@ -1,4 +1,4 @@
-// What the host backend says it accepts and needs.
+// Which calls the host backend says it accepts, and how much workspace it says they need.
 
 #include <gtest/gtest-spi.h>
 #include <gtest/gtest.h>
@@ -50,7 +50,7 @@ void ExpectRefused(const Args& args, const std::string& op, const std::string& w
   EXPECT_EQ(status.message(), "cpu backend: " + op + why);
 }
 
-// The rules of every op that works on heads, from arguments that are supported.
+// The rules that all ops on heads share, starting from supported arguments.
 template <typename Args>
 void ExpectHeadRules(const Args& supported, const std::string& op, int64_t d_max = 256) {
   ExpectSupported(supported);
@@ -148,7 +148,7 @@ TEST(CpuCanRunTest, Router) {
   }
 }
 
-// T * K + E * (block_rows - 1) rows are numbered in 32 bits, padding included.
+// T * K + E * (block_rows - 1) rows, padding included, must be numbered in 32 bits.
 TEST(CpuCanRunTest, PaddedExpertRowsFitInt32) {
   ExpertLayoutArgs args = {.t = (int64_t{1} << 27) - 1, .k = 8, .e = 64, .block_rows = 16};
   ExpectSupported(args);
@@ -174,7 +174,7 @@ TEST(CpuCanRunTest, OtherTypesAreNamed) {
   ExpectRefused(EmaArgs{.param = {.dtype = bf16}}, "ema", why);
 }
 
-// [T,V] logits never exist: one chunk of them does, of no more tokens than there are.
+// The [T,V] logits never exist as a whole, only one chunk of them, with no more tokens than there are.
 TEST(CpuWorkspaceBytesTest, TheLossHoldsOneChunkOfLogits) {
   const int64_t v = 1000, chunk = 16;
   for (const bool gradient : {false, true}) {
@@ -188,7 +188,7 @@ TEST(CpuWorkspaceBytesTest, TheLossHoldsOneChunkOfLogits) {
   }
 }
 
-// What RunKernel relies on: a kernel that needs more than it was given is seen.
+// RunKernel relies on this: a kernel that writes beyond its workspace fails the test.
 TEST(TestContextTest, WritingBehindTheWorkspaceIsAFailure) {
   const std::vector<int32_t> experts = {2, 0, 1};
   std::vector<int32_t> row_of_pair(3), pair_of_row(3), block_expert(3);

@@ -1,10 +1,10 @@
 #!/bin/bash
-# The program with checkpoints that are missing, hidden or damaged, and its exports.
+# The program with checkpoints that are missing, unreadable or damaged, and its exports.
 #   checkpoints_test.sh <angel-ptm> <tiny_moe.textproto> <work folder>
 source "$(dirname -- "${BASH_SOURCE[0]}")/program_testing.sh"
 train() { train_in run "$@"; }
 expect "prepare" 0 "unigram entropy" "$program" prepare "${common[@]}"
-# A job that may be queued again: what a kill left of a first save is no checkpoint.
+# A job that may be queued again: what a killed first save left is not a checkpoint.
 checkpoints=$work/run/checkpoints
 mkdir -p "$checkpoints/step-00000002.tmp"
 touch "$checkpoints/step-00000002.tmp/manifest.json"
@@ -13,7 +13,7 @@ expect "resume or start where there is none" 0 "no checkpoint in $checkpoints: t
   train --resume-or-start
 expect "resume or start again" 0 "nothing to do: step 4 is reached" train --resume-or-start
 
-# What cannot be looked into is no reason to take an older checkpoint, nor to crash.
+# A path that cannot be read does not make the program take an older checkpoint, or crash.
 long=$(printf 'x%.0s' $(seq 1 300))
 expect "a name that is too long" 1 "File name too long" "$program" inspect "$work/$long"
 expect "a file" 1 "Not a directory" "$program" inspect "$config"
@@ -28,7 +28,7 @@ expect "the newest is incomplete: which is taken" 0 "step-00000002" "$program" i
 expect "the newest is incomplete: a warning" 0 "warning: ignored $checkpoints/step-00000004" "$program" inspect "$work/run"
 mv "$work/manifest.json" "$checkpoints/step-00000004/manifest.json"
 
-# A damaged newest one is refused with the way out; one under another's name is no newer checkpoint.
+# A damaged newest checkpoint is refused with a way out. A checkpoint renamed to a later step does not count as newer.
 saved=$checkpoints/step-00000004/rank-00000-of-00001.safetensors
 cp "$saved" "$work/saved"
 printf 'x' | dd of="$saved" bs=1 seek="$(($(stat -c %s "$saved") / 2))" conv=notrunc status=none
@@ -45,7 +45,7 @@ expect "a renamed checkpoint: resume" 1 "is named 99, holds step 2" train --resu
 [[ $output == *"resume with --resume-from 4"* ]] || failed "a renamed checkpoint: no way out: $output"
 mv "$checkpoints/step-00000099" "$checkpoints/step-00000002"
 
-# Back to an older one: what is newer is set aside, so that the next --resume takes the new course.
+# Returning to an older checkpoint sets the newer ones aside, so that the next --resume takes the new course.
 expect "resume from a step without a checkpoint" 1 "there is no checkpoint of step 3 in $checkpoints, which has those of steps 2, 4" \
   train --resume-from 3 --set steps=6
 expect "resume from what is no step" 1 "--resume-from: wanted a whole number, got two" train --resume-from two
@@ -55,7 +55,7 @@ expect "resume from an older one" 0 "resumed $work/back/checkpoints/step-0000000
 [[ $output == *"what is learned changes from here on: "*"optimizer.adamw.beta1: 0.9 -> 0.8"* ]] || failed "no note of beta1: $output"
 [[ -d $work/back/set-aside/step-00000004 && -s $work/back/set-aside/metrics.jsonl ]] || failed "the newer one is not set aside"
 [[ $(wc -l < "$work/back/metrics.jsonl") -eq 5 ]] || failed "the metrics have $(wc -l < "$work/back/metrics.jsonl") lines"
-# Other kernels of the matrix library give other last bits.
+# Other kernels of the matrix library give other last bits, which a note reports.
 for core in NEHALEM HASWELL; do
   expect "resume with kernels for $core" 0 "resumed" env OPENBLAS_CORETYPE=$core "$program" train "${common[@]}" \
     --set "output.directory=$work/run" --set steps=4 --resume

@@ -1,6 +1,6 @@
-// The real program: a trained model is exported as a directory of transformers or diffusers, imported into another run,
-// exported from there with the same bytes, and trained on; a model.hunyuan_dit alone, and with a branch beside it; its
-// latents become images.
+// The real program exports a trained model as a directory of transformers or diffusers, imports it into another run,
+// exports it from there with the same bytes, and trains it on. A model.hunyuan_dit goes alone and with a control
+// branch, and its latents become images.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -50,7 +50,7 @@ class ConversionTest : public ::testing::Test {
     const TrainConfig config = OrDie(ParseTrainConfig(kTrained, "conversion_test.cc", {}));
     OrDie(WriteTinyLatents(dir_ / "train.safetensors", HunyuanDitShapeFromConfig(config.model()), 6, 1));
   }
-  // What the program prints; in *failed whether it failed.
+  // Returns what the program prints, and sets *failed to whether it failed.
   std::string Run(const std::string& words, bool* failed) {
     const std::string out = dir_ / "said";
     *failed =
@@ -69,12 +69,13 @@ class ConversionTest : public ::testing::Test {
     EXPECT_TRUE(failed) << said;
     return said;
   }
-  // The command with the configuration, of the run of that name.
+  // The command with the configuration, for the run of that name.
   std::string OfRun(const std::string& command, const std::string& run) {
     return absl::StrCat(command, " ", dir_ / "config.textproto", " --set data.directory=", dir_.path(),
                         " --set output.directory=", dir_ / run, " ");
   }
-  // Writes text and a configuration of a tiny language model, and prepares it; returns the words of a command with it.
+  // Writes a text and a configuration of a tiny language model and prepares the text. Returns the arguments of a
+  // command for it.
   std::string PrepareTinyLm() {
     std::string text;
     for (int i = 0; i < 2000; ++i) absl::StrAppend(&text, "the page ", i * 7919 % 1000, " moves to the host\n");
@@ -125,7 +126,7 @@ TEST_F(ConversionTest, DiffusersGoesOutAndIn) {
   EXPECT_THAT(Succeeds(generate + "0 --prompt 5 --sampler ddpm --images 2" + output), HasSubstr("4 latents in "));
   EXPECT_THAT(Fails(generate + "x" + output), HasSubstr("--prompt: wanted the number of a sample in "));
   EXPECT_THAT(Fails(generate + "0"), HasSubstr("--output is missing"));
-  // Where it cannot be written, before anything is computed; its folder is made.
+  // A path that cannot be written is refused before anything is computed; a missing folder is created.
   EXPECT_THAT(Fails(absl::StrCat(generate, "0 --output ", dir_ / "first")),
               HasSubstr("--output: wanted a file, got the folder "));
   EXPECT_THAT(Fails(absl::StrCat(generate, "0 --output ", dir_ / "config.textproto/x")), HasSubstr("config.textproto"));
@@ -139,7 +140,7 @@ TEST_F(ConversionTest, DiffusersGoesOutAndIn) {
   EXPECT_THAT(Fails(OfRun("prepare", "second")), HasSubstr("angel-ptm encode --images DIR "));
 }
 
-// What init writes for a released model fits it, its tokenizer included.
+// The configuration that init writes for a released model fits that model, its tokenizer included.
 TEST_F(ConversionTest, ALanguageModelGoesOutAndIn) {
   std::string text;
   for (int i = 0; i < 2000; ++i) absl::StrAppend(&text, "the page ", i * 7919 % 1000, " moves to the host\n");
@@ -168,7 +169,7 @@ TEST_F(ConversionTest, ALanguageModelGoesOutAndIn) {
   EXPECT_THAT(Fails(import + " --format huggingface --set model.hunyuan_lm.rope_alpha=0"),
               HasSubstr("released/config.json: the alpha of its RoPE: the configuration is of another model, wanted 0, "
                         "got 50"));
-  // Data with other ids are refused; another notation of the same tokenizer is not, nor one that is missing.
+  // Data with other ids are refused. A tokenizer in another notation is accepted, and so is a missing one.
   std::string others;
   for (int i = 0; i < 2000; ++i) absl::StrAppend(&others, "{\"text\": \"quite another text ", i * 31 % 777, "\"}\n");
   ASSERT_TRUE(WriteFile(dir_ / "others.jsonl", others).ok());
@@ -196,7 +197,7 @@ TEST_F(ConversionTest, ALanguageModelGoesOutAndIn) {
   EXPECT_THAT(Fails("init third --from absent"), HasSubstr("absent/config.json"));
 }
 
-// What several ranks of another machine are to train is imported by one process here.
+// One process here imports what several ranks of another machine will train.
 TEST_F(ConversionTest, AnImportIsForAnyWorld) {
   const std::string words = PrepareTinyLm() + " --set model.hunyuan_lm.num_experts=4 --set model.hunyuan_lm.moe_topk=2";
   Succeeds("train" + words);
@@ -211,7 +212,7 @@ TEST_F(ConversionTest, AnImportIsForAnyWorld) {
   EXPECT_THAT(Succeeds("train" + split + " --set communication.local_ranks=2 --resume"), HasSubstr("at step 0"));
 }
 
-// A run's own weights begin another run, on data that have the same tokens: with a part of them frozen, too.
+// A run's weights can start another run on data with the same tokens, also with some of the weights frozen.
 TEST_F(ConversionTest, ARunBeginsWithTheWeightsOfAnother) {
   const std::string words = PrepareTinyLm() + " --set optimizer.ema_decay=0.9 --set numerics.compute=BF16";
   Succeeds("train" + words);
@@ -310,7 +311,7 @@ TEST_F(ConversionTest, AControlNetGoesOutAndIn) {
       Fails(absl::StrCat("generate --checkpoint ", dir_ / "branch", " --prompt a --clip x --t5 x --output x")),
       HasSubstr("--clip, --t5: the checkpoint's model reads a condition beside its texts, wanted --autoencoder"));
 
-  // Both parts come back as they went.
+  // Both parts come back unchanged.
   EXPECT_THAT(Succeeds(exported("branch", "out/controlnet") + " --base " + (dir_ / "base")),
               HasSubstr(absl::StrCat(" and ", dir_ / "base", " and compared every tensor")));
   const char* weights = "/diffusion_pytorch_model.safetensors";
@@ -321,7 +322,7 @@ TEST_F(ConversionTest, AControlNetGoesOutAndIn) {
   EXPECT_EQ(Slurp(dir_ / "third" + weights), Slurp(dir_ / "out/controlnet" + weights));
 }
 
-// Latents of 8 x 8 become images of 16 x 16 by an autoencoder with two levels.
+// An autoencoder with two levels turns latents of 8 x 8 into images of 16 x 16.
 TEST_F(ConversionTest, LatentsBecomeImages) {
   if (!HasImageLibraries()) GTEST_SKIP() << "no image libraries";
   Succeeds(OfRun("train", "run"));

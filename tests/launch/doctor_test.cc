@@ -1,4 +1,4 @@
-// The doctor of several machines: groups of ranks stand for them.
+// The doctor of several machines, with groups of ranks in their place.
 #include "launch/doctor.h"
 
 #include <gmock/gmock.h>

@@ -1,5 +1,5 @@
-// The real program, from images with captions to a trained model of latents: prepare, encode in one file, train on it,
-// and sample a caption into an image.
+// The real program, from images with captions to a trained model of latents: prepares them, encodes them into one file,
+// trains on it, and samples an image for a caption.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -56,7 +56,7 @@ class EncodeTest : public ::testing::Test {
     }
     OrDie(WriteFile(dir_ / "config.textproto", kModel));
     WriteTinyTextEncoders(dir_ / "model", ANGEL_PTM_SPIECE);
-    // With a factor that suits its random weights.
+    // With a scaling factor that suits its random weights.
     OrDie(MakeDirectories(dir_ / "model/vae"));
     const std::string weights = "/diffusion_pytorch_model.safetensors";
     Spill(dir_ / "model/vae" + weights, Slurp(AUTOENCODER + weights));
@@ -70,7 +70,7 @@ class EncodeTest : public ::testing::Test {
                      " --set data.prepare.images.height=16 --set data.prepare.images.width=16",
                      " --set data.prepare.validation_fraction=0 --set data.prepare.vocabulary_size=258"));
   }
-  // What the program prints, and whether it must fail.
+  // Returns what the program prints; expects that it fails if `fails`.
   std::string Run(const std::string& words, bool fails = false) {
     const std::string out = dir_ / "said";
     EXPECT_EQ(std::system(absl::StrCat(PROGRAM, " ", words, " > ", out, " 2>&1").c_str()) != 0, fails) << Slurp(out);
@@ -103,7 +103,7 @@ TEST_F(EncodeTest, FromPreparedImagesToASampledOne) {
   const Image image = OrDie(DecodeImage(Slurp(dir_ / "sampled.images/0000.png"), "0000.png"));
   EXPECT_EQ(image.width, kSide);
   EXPECT_THAT(Slurp(dir_ / "sampled.images/samples.jsonl"), HasSubstr("\"prompt\":\"a red fox\""));
-  // What is led away from, and what states are computed in, change the latents.
+  // The negative prompt and the type that text states are computed in change the latents.
   const std::string latents = Slurp(dir_ / "sampled");
   Run(sampled + " --negative-prompt 猫");
   EXPECT_NE(Slurp(dir_ / "sampled"), latents);
@@ -115,7 +115,7 @@ TEST_F(EncodeTest, FromPreparedImagesToASampledOne) {
   EXPECT_NE(Slurp(dir_ / "sampled"), latents);
   Run(sampled + " --device-bytes 1MiB --host-bytes 1GiB");
   EXPECT_EQ(Slurp(dir_ / "sampled"), latents);
-  // Before encoders take their time.
+  // Refused before the encoders run.
   for (const char* flag : {" --size 7x8", " --control-scale 1"}) {
     EXPECT_THAT(Run(absl::StrCat(sampled, flag, " --clip ", dir_ / "nothing"), true),
                 HasSubstr(absl::StrCat(flag).substr(1, 6)));
@@ -127,7 +127,7 @@ TEST_F(EncodeTest, FromPreparedImagesToASampledOne) {
   Run(absl::StrCat("train ", dir_ / "config.textproto", sizes, "--set model.hunyuan_dit.size_and_style=true"));
   EXPECT_THAT(Run(absl::StrReplaceAll(sampled, {{dir_ / "run", dir_ / "sizes"}})), HasSubstr("1 images and "));
 
-  // The second time all is in the cache, and the bytes are the same.
+  // The second time everything comes from the cache, with the same bytes.
   const std::string bytes = Slurp(dir_ / "train.safetensors");
   const std::string again = Run(both);
   EXPECT_THAT(again, HasSubstr("3 from the cache"));
@@ -135,7 +135,7 @@ TEST_F(EncodeTest, FromPreparedImagesToASampledOne) {
   EXPECT_EQ(Slurp(dir_ / "train.safetensors"), bytes);
 }
 
-// A branch that reads a condition is sampled with prompts in words and an image.
+// A branch that reads a condition samples with an image and prompts in words.
 TEST_F(EncodeTest, ConditionsOfPromptsAreImages) {
   Run(absl::StrCat("encode --output ", dir_ / "train.safetensors", Images("data"), Texts(), " --conditions ",
                    dir_ / "data"));
@@ -185,7 +185,7 @@ memory { page_bytes: 8192 }
 numerics { threads_per_rank: 1 }
 )";
 
-// A model that reads captions itself trains on latents of the prepared images beside them.
+// A model that reads captions itself trains on latents that lie beside the prepared images.
 TEST_F(EncodeTest, ATransformerThatReadsCaptionsTrainsOnLatents) {
   OrDie(WriteFile(dir_ / "dit.textproto", kDit));
   const std::string train = absl::StrCat("train ", dir_ / "dit.textproto", " --set data.directory=", dir_ / "data",
@@ -194,7 +194,7 @@ TEST_F(EncodeTest, ATransformerThatReadsCaptionsTrainsOnLatents) {
   Run(absl::StrCat("encode --output ", dir_ / "data/train-latents.safetensors", Images("data")));
   EXPECT_THAT(Run(train + " --set sampling.every_steps=1 --set sampling.prompt=fox --set sampling.prompt=猫"),
               HasSubstr("2 x 8 x 8 latents in 16 patches"));
-  // A report shows no images of them until they are decoded.
+  // A report shows no images until the latents are decoded.
   EXPECT_THAT(Slurp(dir_ / "run/report.html"), Not(HasSubstr("<img alt")));
   const std::string report = absl::StrCat("report ", dir_ / "run");
   EXPECT_THAT(Run(absl::StrCat(report, " --autoencoder ", dir_ / "model")),
@@ -215,13 +215,13 @@ TEST_F(EncodeTest, ATransformerThatReadsCaptionsTrainsOnLatents) {
               HasSubstr("--clip: the checkpoint's model makes images of prompts that it reads itself"));
 }
 
-// What stands behind a safetensors file's header.
+// The bytes after a safetensors file's header.
 std::string TensorBytes(const std::string& path) {
   const int64_t begin = OrDie(SafetensorsReader::Open(path)).tensors().front().offset;
   return Slurp(path).substr(static_cast<size_t>(begin));
 }
 
-// The parts are what encoding either alone writes, captions in the images' order.
+// One file's two parts are what encoding each alone writes, with captions in the images' order.
 TEST_F(EncodeTest, OneFileHasBothParts) {
   OrDie(WriteFile(dir_ / "captions.txt", "a red fox\n猫\nfox\n"));
   const std::string captions = " --captions " + (dir_ / "captions.txt");
@@ -232,7 +232,7 @@ TEST_F(EncodeTest, OneFileHasBothParts) {
   OrDie(JoinSafetensors({dir_ / "texts", dir_ / "latents"}, dir_ / "joined"));
   EXPECT_EQ(Slurp(dir_ / "both"), Slurp(dir_ / "joined"));
   Run(absl::StrCat("encode --output ", dir_ / "prepared", Texts(), Images("data")));
-  // Latents of a prepared set name it besides.
+  // Latents of a prepared set also name that set.
   EXPECT_EQ(OrDie(SafetensorsReader::Open(dir_ / "prepared")).metadata().count("images_xxh64"), 1u);
   EXPECT_TRUE(TensorBytes(dir_ / "prepared") == TensorBytes(dir_ / "joined"));
 }
@@ -301,7 +301,7 @@ TEST_F(EncodeTest, WhatIsMissingIsNamed) {
               HasSubstr("--text-compute: no captions are encoded that it is for"));
   EXPECT_THAT(Run(absl::StrCat(output, Texts(), " --captions ", dir_ / "captions.txt", " --text-compute FP16"), true),
               HasSubstr("--text-compute: wanted FP32 or BF16, got \"FP16\""));
-  // What fails in the second part leaves nothing of the first.
+  // If the second part fails, nothing of the first remains.
   OrDie(WriteFile(dir_ / "captions.txt", "fox\nfox\nfox\n"));
   OrDie(WritePng(dir_ / "images/2.png", MakeImage(kSide, 2 * kSide, 3)));
   EXPECT_THAT(Run(absl::StrCat(output, Images("images"), Texts(), " --captions ", dir_ / "captions.txt"), true),

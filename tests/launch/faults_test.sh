@@ -1,14 +1,15 @@
 #!/bin/bash
-# What can happen to a run: numbers that go bad, a full disk, slow files, signals, a rank that is killed or stopped.
+# What can happen to a run: numbers that become non-finite, a full disk, slow files, signals, a rank that is killed or
+# stopped.
 #   faults_test.sh <angel-ptm> <tiny_moe.textproto> <work folder> <libslow_calls.so> [mpirun words...]
 slow_calls=$4
 set -- "${@:1:3}" "${@:5}"
 source "$(dirname -- "${BASH_SOURCE[0]}")/program_testing.sh"
 "$program" prepare "${common[@]}" > "$work/prepare.log" 2>&1 || failed "prepare: $(cat "$work/prepare.log")"
-# Never ends by itself.
+# Runs until it is stopped.
 endless=("$program" train "${common[@]}" --set steps=100000 --set checkpoint.every_steps=0 --set output.log_every_steps=1)
 
-# A loss that is not finite is skipped, counted, and ends the run by naming the tensor.
+# A step with a non-finite loss is skipped and counted; too many of them end the run, which names the tensor.
 diverge() {
   rm -rf "$work/nan"
   train_in nan --set steps=20 --set checkpoint.every_steps=0 --set optimizer.adamw.learning_rate=1e30 \
@@ -19,8 +20,8 @@ expect "non-finite, skipped and counted" 0 "3" grep -c '"skipped": true' "$work/
 expect "non-finite, at once" 1 "the first tensor that went bad: " diverge --set optimizer.skipped_steps_max=0
 [[ $output == *"micro-batch 0 of rank "* ]] || failed "where it went bad: $output"
 
-# A full disk while saving (here: a limit on the size of files): the run goes on, the last checkpoint stays whole, and
-# with room again the run ends as if nothing had happened.
+# The disk is full while saving (here: a limit on the size of files). The run goes on and the last checkpoint stays
+# whole; with room again, the run ends as if nothing had happened.
 numbers() { grep -oE '"(step|loss|grad_norm)": [^,}]+' "$work/$1/metrics.jsonl"; }
 hindered() { (trap '' XFSZ; ulimit -f 1024; train_in full --set steps=8 "$@"); }
 expect "unhindered run" 0 "saved" train_in unhindered --set steps=8 --set checkpoint.keep_last=9
@@ -38,7 +39,7 @@ for file in "$work"/unhindered/checkpoints/step-00000008/*.safetensors; do
   cmp "$file" "$work/full/checkpoints/step-00000008/${file##*/}" || failed "after a full disk the weights differ"
 done
 
-# SIGTERM saves and ends well.
+# SIGTERM saves and exits with 0.
 "${endless[@]}" --set "output.directory=$work/term" > "$work/term.log" 2>&1 &
 pid=$!
 if await_line "^step 1/" "$work/term.log" $pid; then
@@ -48,7 +49,7 @@ if await_line "^step 1/" "$work/term.log" $pid; then
   expect "SIGTERM left a checkpoint" 0 "every byte matches" "$program" inspect "$work/term" --verify
 fi
 
-# One run at a time has an output directory, until it ends, however it does.
+# Only one run at a time holds an output directory, until it ends in any way.
 "${endless[@]}" --set "output.directory=$work/locked" > "$work/locked.log" 2>&1 &
 pid=$!
 if await_line "^step 1/" "$work/locked.log" $pid; then
@@ -62,15 +63,15 @@ if await_line "^step 1/" "$work/locked.log" $pid; then
   [[ ! -e $work/locked/lock ]] || failed "the lock is still there"
 fi
 
-# A rank whose files are slow for longer than the limit (slow_calls.cc: five seconds each to open, to sync and to remove)
-# is not lost, and neither is one that nobody reads from.
+# A rank whose files are slow for longer than the limit (slow_calls.cc: five seconds each to open, to sync and to
+# remove) does not count as lost, nor does one whose output nobody reads for a while.
 slow_run=("${common[@]}" --set steps=3 --set checkpoint.every_steps=1 --set checkpoint.keep_last=1
           --set communication.timeout_seconds=2)
 slow_files() {
   [[ $output == *"slow open"* && $output == *"slow fsync"* && $output == *"slow unlinkat"* ]] ||
     failed "$1: the files were not slow: $output"
 }
-# Sanitizers want to be loaded before all else, so nothing can be preloaded.
+# Sanitizers must be loaded before everything else, so nothing can be preloaded.
 preloads=yes
 [[ ! $(ldd "$program") =~ lib[at]san ]] || preloads=no
 if [[ $preloads == yes ]]; then
@@ -86,14 +87,14 @@ unread_output() {
 }
 expect "output that nobody reads for a while" 0 "step 1199/1200" unread_output
 
-# Started by a launcher and not met by MPI: each would train alone, in one folder.
+# Processes that a launcher started but MPI did not connect would each train alone in one folder.
 expect "processes that do not meet" 1 "PMI_SIZE says that 2 processes were started, MPI's world has 1" \
   env PMI_RANK=0 PMI_SIZE=2 "$program" train "${common[@]}" --set steps=1 --set "output.directory=$work/unmet"
 expect "tasks of plain srun" 1 "SLURM_NTASKS says that 2 processes were started, MPI's world has 1" \
   env SLURM_NTASKS=2 SLURM_PROCID=1 "$program" train "${common[@]}" --set steps=1 --set "output.directory=$work/unmet"
 [[ ! -e $work/unmet ]] || failed "processes that do not meet left an output directory"
 
-# mpirun passes SIGUSR1 on and ends with 0.
+# mpirun passes SIGUSR1 on and exits with 0.
 stop_job() {
   local log=$work/stop.log
   with_ranks 2 "${endless[@]}" --set "output.directory=$work/stop" > "$log" 2>&1 &
@@ -105,8 +106,8 @@ stop_job() {
   expect "SIGUSR1 left a checkpoint" 0 "every byte matches" "$program" inspect "$work/stop" --verify
 }
 
-# signal_rank <label> <signal> <seconds> <what> <ranks> <victim> <option>...: a rank that gets the signal takes the others
-# down within the seconds, with a sentence that says which and, as <what>, how. $log is the job's output.
+# signal_rank <label> <signal> <seconds> <what> <ranks> <victim> <option>...: the signalled rank takes the others down
+# within <seconds>, and a sentence names it and says, as <what>, how it ended. $log is the job's output.
 signal_rank() {
   local label=$1 signal=$2 seconds=$3 what=$4 ranks=$5 victim=$6 process start code
   log=$work/$label.log
@@ -126,13 +127,13 @@ signal_rank() {
 }
 # killed_rank <number> <ranks> <victim>
 killed_rank() { signal_rank "killed.$1" KILL 10 "died" "$2" "$3"; }
-# stopped_rank <ranks> <victim>: soon after the limit, and in one sentence.
+# stopped_rank <ranks> <victim>: the job ends soon after the limit, with one sentence.
 stopped_rank() {
   signal_rank "stopped.$1" STOP 15 "is stopped" "$1" "$2" --set communication.timeout_seconds=3
   [[ $(grep -c "^angel-ptm: " "$log") -eq 1 ]] || failed "stopped rank: not one sentence: $(grep "^angel-ptm: " "$log")"
 }
 
-# All ranks suspended for longer than the limit (Ctrl-Z, a paused machine): the run goes on.
+# All ranks are suspended for longer than the limit (Ctrl-Z, a paused machine): the run goes on.
 suspended_job() {
   local log=$work/suspended.log
   with_ranks 3 "${endless[@]}" --set "output.directory=$work/suspended" --set communication.timeout_seconds=2 \
@@ -151,7 +152,7 @@ suspended_job() {
   expect "suspended job" 0 "continue with --resume" cat "$log"
 }
 
-# Every rank on a machine of its own: another host name is all that tells machines apart here.
+# Gives every rank a machine of its own: only the host name tells machines apart here.
 apart=(unshare -u sh -c 'hostname "machine$OMPI_COMM_WORLD_RANK" && exec "$0" "$@"')
 stopped_machine() {
   local log=$work/stopped_machine.log process
@@ -167,7 +168,7 @@ stopped_machine() {
   [[ $(grep -c "^angel-ptm: " <<< "$output") -eq 1 ]] || failed "a stopped machine: not one sentence: $output"
 }
 
-# A process that never comes to MPI_Init keeps the others there: no longer than the limit.
+# A process that never reaches MPI_Init keeps the others waiting there, but not longer than the limit.
 stuck_start() {
   "${mpirun[@]}" -np 1 --oversubscribe --bind-to none "$program" train "${common[@]}" --set steps=1 \
     --set "output.directory=$work/stuck" --set communication.timeout_seconds=3 : -np 1 sleep 120
@@ -184,7 +185,7 @@ if [[ ${#mpirun[@]} -gt 0 ]]; then
       --set "output.directory=$work/slow2" : -np 1 "$program" train "${slow_run[@]}" --set "output.directory=$work/slow2"
     slow_files "slow files on one of two ranks"
   fi
-  # Where this user may not give a process a host name of its own, one machine must do.
+  # Where this user may not give a process its own host name, the test uses one machine.
   if unshare -u hostname machine0 2> /dev/null; then
     stopped_machine
     if [[ $preloads == yes ]]; then
@@ -196,7 +197,7 @@ if [[ ${#mpirun[@]} -gt 0 ]]; then
       [[ $output == *"transport: messages (the ranks are on 2 machines)"* ]] || failed "not two machines: $output"
     fi
   fi
-  # Several times: whether a survivor waits for the dead rank, reads from it or computes when it dies is chance.
+  # Repeated, because chance decides whether a survivor waits for the dying rank, reads from it or computes.
   killed_rank 1 2 1
   killed_rank 2 2 1
   killed_rank 3 2 0

@@ -1,5 +1,6 @@
 #!/bin/bash
-# Images with captions through the whole program: prepared, planned, trained, sampled; and flags of the other kind of model.
+# Images with captions through the whole program: prepared, planned, trained, sampled. Flags for the other kind of model
+# are refused.
 #   images_test.sh <angel-ptm> <tiny_dit.textproto> <work folder> <autoencoder>
 # Exit code 77, skipped: a build without image libraries.
 source "$(dirname -- "${BASH_SOURCE[0]}")/program_testing.sh" "${@:1:3}"
@@ -58,7 +59,8 @@ cmp "$work/samples/0003.png" "$work/again/0003.png" || failed "an expert of the 
 expect "an older expert" 0 "4 images" \
   sample --images 2 --weights ema --expert "$work/run/checkpoints/step-00000004:0-501" --output "$work/again"
 ! cmp -s "$work/samples/0003.png" "$work/again/0003.png" || failed "an expert of other weights gave the same images"
-# Prompts of a file, one of them with a seed and a negative of its own: wherever it stands, it is the same image.
+# Prompts from a file, one of them with its own seed and negative prompt: its image does not depend on its place in the
+# file.
 printf '%s\n' '{"prompt": "方"}' '{"prompt": "a red square", "seed": 5, "negative": "方"}' > "$work/prompts.jsonl"
 echo '{"prompt": "a red square", "negative": "方", "seed": 5}' > "$work/one.jsonl"
 asked() { "$program" generate --checkpoint "$work/run" --steps 2 --prompts "$work/$1.jsonl" --output "$work/$1" "${@:2}"; }
@@ -66,7 +68,7 @@ expect "prompts of a file" 0 "3 images" asked prompts --prompt "a blue square"
 expect "one alone" 0 "1 images" asked one
 cmp "$work/prompts/0002.png" "$work/one/0000.png" || failed "a prompt with a seed depends on its place"
 grep -q '"prompt":"a red square".*"seed":5}' "$work/prompts/samples.jsonl" || failed "samples.jsonl lacks the prompt's own seed"
-# Fewer images than an earlier call's take the places of all of them, and of nothing else.
+# A call with fewer images replaces all images of an earlier call and nothing else.
 cp "$work/samples/sheet.png" "$work/samples/0007.png"
 expect "fewer images" 0 "note: removed 2 images of an earlier call from $work/samples" sample --output "$work/samples"
 [[ $(cd "$work/samples" && echo *) == "0000.png 0001.png 0007.png samples.jsonl sheet.png" ]] ||
@@ -87,7 +89,7 @@ refused "an expert without times" "--expert: wanted DIR:FROM-TO with 0 <= FROM <
   sample --expert "$work/run" --output "$work/refused"
 refused "a text's flag" "--tokens: the checkpoint's model makes images" sample --tokens 3 --output "$work/refused"
 refused "no folder for images" "--output is missing" sample
-# The output is looked at before anything else that costs time, the prompts among it.
+# The output is checked before anything that costs time, and before the prompts.
 refused "a folder in a file" "$work/prompts.jsonl" sample --guidance 1 --negative-prompt x --output "$work/prompts.jsonl/images"
 refused "a folder that is a file" "$work/prompts.jsonl" sample --guidance 1 --negative-prompt x --output "$work/prompts.jsonl"
 refused "another sampler" "--sampler: wanted euler, ddpm, ddim or dpm-solver, got \"heun\"" sample --sampler heun --output "$work/refused"

@@ -13,7 +13,7 @@
 namespace angel_ptm {
 namespace {
 
-// Levels as those of an x86-64 program; nothing here runs them.
+// The levels of an x86-64 program; nothing here runs them.
 constexpr CpuIsa kIsas[] = {{"portable", false, {}, nullptr},
                             {"x86-64-v3", false, {}, nullptr},
                             {"avx512", false, {}, nullptr},
@@ -26,7 +26,7 @@ std::vector<const CpuIsa*> Lowest(int n) {
   return isas;
 }
 
-// The choice by these rates, and the levels that were measured.
+// The choice at these rates, and the levels that were measured.
 struct Measured {
   std::string name, reason;
   std::vector<std::string> asked;
@@ -76,7 +76,7 @@ TEST(IsaChoiceTest, NamesAreChecked) {
   EXPECT_EQ(ChooseIsa("", DType::kFloat32)->isa, RunnableCpuIsas().back());
 }
 
-// Ranks of unlike machines, whose measurements disagree, compute alike.
+// Ranks on unlike machines, whose measurements disagree, choose the same level.
 TEST(IsaChoiceTest, RankZeroChoosesAmongWhatAllRun) {
   constexpr int kRanks = 3, kRunnable[kRanks] = {5, 4, 5};
   LocalWorld world(kRanks);

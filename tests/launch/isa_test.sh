@@ -1,6 +1,6 @@
 #!/bin/bash
-# The program at every level that this machine runs: each keeps its bits, all agree within rounding, --isa is refused where
-# it must be, ranks agree, and the level is recorded.
+# The program at every instruction level that this machine runs: each level reproduces its bits, all agree within
+# rounding, --isa is refused where it must be, ranks agree on a level, and it is recorded.
 #   isa_test.sh <angel-ptm> <tiny_moe.textproto> <work folder> [mpirun words...]
 source "$(dirname -- "${BASH_SOURCE[0]}")/program_testing.sh" "$@"
 

@@ -1,8 +1,8 @@
-# What slurm_test.sh and kubernetes_test.sh share, both called with <program> <config> <folder> <mpirun...>: data and a run of
-# it in the folder, jobs in the background, whose output goes to <name>.log.
+# Shared by slurm_test.sh and kubernetes_test.sh, which are called with <program> <config> <folder> <mpirun...>:
+# prepares data and a run of it in the folder, and starts jobs in the background, whose output goes to <name>.log.
 set -uo pipefail
 program=$1 config=$2 work=$3 mpirun=${!#}
-# The program alone: whatever starts it with another environment would not pass signals on.
+# Jobs start the program directly, because a wrapper that sets the environment would not pass signals on.
 for word in "${@:4}"; do
   if [[ $word == *=* ]]; then export "${word?}"; fi
 done
@@ -26,17 +26,17 @@ of_run=("$config" --set "data.directory=$work/data" --set model.hunyuan_lm.vocab
   > "$work/prepare.log" 2>&1 || fail "prepare"
 of_run+=(--set "output.directory=$work/run")
 
-# trains <name> [step]: waits until it is at step 3, or that one.
+# trains <name> [step]: waits until the job is at step 3, or at <step>.
 trains() {
   for ((i = 0; i < 600; i++)); do
     grep -q "^step ${2:-3}/" "$work/$1.log" 2> /dev/null && break
     sleep 0.1
   done
 }
-# signalled <signal> <name>: sends it to the job when it trains.
+# signalled <signal> <name>: sends the signal to the job once it trains.
 signalled() { trains "$2"; kill "-$1" $!; }
 ends() { wait $!; local status=$?; [[ $status -eq $1 ]] || fail "$2 ended with $status, wanted $1"; }
-# The step that the job stopped at, which it has saved.
+# saved_by <name>: prints the step at which the job stopped and saved.
 saved_by() {
   local step
   step=$(sed -n 's/^stopped at step \([0-9]*\) as asked.*/\1/p' "$work/$1.log")

@@ -1,10 +1,10 @@
 #!/bin/bash
-# kubernetes_test.sh <program> <config> <folder> <mpirun...>: launch/kubernetes as train.yaml starts it: a launcher that is told
-# to end, and ranks whose pod must go, save and are started again; that goes on and, done, ends for good; a run that fails
-# says so.
+# kubernetes_test.sh <program> <config> <folder> <mpirun...>: runs launch/kubernetes as train.yaml starts it. A launcher
+# that is told to end, and ranks whose pod must go, save and are started again. The next job continues and, when done,
+# ends for good. A run that fails says so.
 source "$(dirname -- "${BASH_SOURCE[0]}")/job_testing.sh"
 
-# job <name> <settings...>: the launcher, of two slots.
+# job <name> <settings...>: starts the launcher with two slots.
 job() {
   local name=$1
   shift

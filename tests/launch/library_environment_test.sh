@@ -1,11 +1,11 @@
 #!/bin/bash
-# Teams of threads sleep soon when they wait and OpenBLAS takes the processor for one it knows, unless whoever starts the
-# program says otherwise.
+# Waiting teams of threads sleep soon, and OpenBLAS takes the processor for one it knows, unless the environment says
+# otherwise.
 #   library_environment_test.sh <angel-ptm> <tiny_moe.textproto> <work folder>
 source "$(dirname -- "${BASH_SOURCE[0]}")/program_testing.sh" "$@"
 unset GOMP_SPINCOUNT OMP_WAIT_POLICY OPENBLAS_CORETYPE
 
-# What libgomp says it read, when it was loaded last.
+# The spin count that libgomp printed when it was last loaded.
 spins() { grep "GOMP_SPINCOUNT" <<< "$output" | tail -n 1 | tr -dc 0-9; }
 expect "prepare" 0 "entropy" "$program" prepare "${common[@]}"
 export OMP_DISPLAY_ENV=verbose
@@ -18,7 +18,7 @@ expect "asked otherwise" 0 "--- a" env GOMP_SPINCOUNT=77 "$program" generate --c
 expect "asked to be active" 0 "--- a" env OMP_WAIT_POLICY=active "$program" generate --checkpoint "$work/run" --prompt a \
   --tokens 2
 [[ $(spins) != 1000 ]] || failed "OMP_WAIT_POLICY is overruled"
-# The process stays the same, with its name: launchers and tools know it by them.
+# The process keeps its id and name, by which launchers and tools know it.
 expect "the process" 0 "same" bash -c '
   "$0" train "$@" > /dev/null 2>&1 & child=$!
   for ((i = 0; i < 100; ++i)); do

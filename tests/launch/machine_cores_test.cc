@@ -64,7 +64,7 @@ TEST(MachineCoresTest, WithoutALauncherTheJobIsThisProcess) {
   EXPECT_GE(UsableCores(), 1);
 }
 
-// As taskset, a launcher's binding or a cpuset leaves it: the kernel keeps masks within the group's cpuset.
+// The affinity mask is set by taskset, a launcher's binding or a cpuset; the kernel keeps it within the group's cpuset.
 TEST(MachineCoresTest, TheAffinityMaskLimitsTheCores) {
   cpu_set_t before;
   ASSERT_EQ(sched_getaffinity(0, sizeof(before), &before), 0);

@@ -1,4 +1,4 @@
-// What ranks tell each other of their machines.
+// What ranks tell each other about their machines.
 #include "launch/machine_rates.h"
 
 #include <gmock/gmock.h>
@@ -16,7 +16,7 @@ TEST(MachineRatesTest, EveryRankHasAllValuesAndTexts) {
     const auto values = ValuesOf(1.5 * ranks.rank(), ranks);
     ASSERT_TRUE(values.ok()) << values.status();
     EXPECT_THAT(*values, ElementsAre(0, 1.5, 3));
-    // Longer than what fits: its beginning.
+    // A text that is too long is cut to its beginning.
     const auto texts = TextsOf(ranks.rank() == 1 ? std::string(10000, 'x') : ranks.rank() == 0 ? "first" : "", ranks);
     ASSERT_TRUE(texts.ok()) << texts.status();
     EXPECT_THAT(*texts, ElementsAre("first", std::string(4095, 'x'), ""));

@@ -1,8 +1,9 @@
 #!/bin/bash
-# machines_test.sh <program> <config> <folder> <mpirun...>: four ranks on two machines, which are processes with host names of
-# their own. Sums go inside machines first, with the bits of nodes of as many threads; ranks that are no neighbours, all
-# at once; a checkpoint goes on from one to the other and says so; the doctor measures both networks, and plans take them.
-# Ends with 77 where a process may not have a host name of its own.
+# machines_test.sh <program> <config> <folder> <mpirun...>: four ranks on two machines, which are processes with their
+# own host names. Sums go inside machines first and have the bits of a run of threads in nodes of that size; ranks of a
+# machine that are not neighbours sum all at once. A checkpoint continues from one arrangement to the other and says so.
+# The doctor measures both networks, and plans use the results. Exit code 77: a process may not have its own host name
+# here.
 set -euo pipefail
 program=$1 config=$2 work=$3
 shift 3
@@ -21,13 +22,13 @@ of_run=("$config" --set "data.directory=$work/data" --set steps=4 --set evaluati
         --set model.hunyuan_lm.vocab_size=300 --set optimizer.schedule.warmup_steps=1)
 "$program" prepare "${of_run[@]}" --set "data.prepare.input=$work/text" --set data.prepare.vocabulary_size=300 > "$work/prepare.log" 2>&1 || fail "prepare"
 
-# on_machine <which, of $OMPI_COMM_WORLD_RANK> <command...>
+# on_machine <which, an expression of $OMPI_COMM_WORLD_RANK> <command...>
 on_machine() {
   local which=$1
   shift
   "${mpirun[@]}" unshare -u sh -c 'hostname "machine$(('"$which"'))" && exec "$0" "$@"' "$@"
 }
-# train <name> <launcher...> -- <settings...>; its losses and gradient norms go to <name>.numbers.
+# train <name> <launcher...> -- <settings...>: trains; losses and gradient norms go to <name>.numbers.
 train() {
   local name=$1 launcher=()
   shift
@@ -52,7 +53,7 @@ says machines "transport: messages (the ranks are on 2 machines), direct reads i
 says machines "sums: over the 2 ranks of a node, then over the nodes"
 says scattered "note: the machines have different numbers of ranks, or ranks that are not numbered consecutively"
 
-# Goes on where all four are on one machine, with the machines' bits if that is asked for.
+# Resumes where all four ranks are on one machine; the bits stay those of two machines if ranks_per_node says so.
 train nodes env -- --set communication.local_ranks=4 --set communication.ranks_per_node=2 --set steps=6 --resume
 cp -r "$work/machines" "$work/moved"
 train machines env -- --set communication.local_ranks=4 --set communication.ranks_per_node=2 --set steps=6 --resume

@@ -1,6 +1,7 @@
 #!/bin/bash
-# A model whose states are more than six times the device's budget and twice the host's trains on two ranks, in resident
-# memory of at most 1.02 x the budgets and 128 MiB for each rank, with the losses of the run that has them in memory.
+# A model whose states take more than six times the device's budget and twice the host's trains on two ranks. Resident
+# memory is at most 1.02 x the budgets and 128 MiB for each rank, and the losses are those of a run with all states in
+# memory.
 #   memory_budget_test.sh <angel-ptm> <tiny_moe.textproto> <work folder>
 source "$(dirname -- "${BASH_SOURCE[0]}")/program_testing.sh" "$@"
 
@@ -14,14 +15,14 @@ shape=(--set model.hunyuan_lm.num_experts=0 --set model.hunyuan_lm.moe_topk=0 --
 budgets=(--set "memory.device_bytes=$device" --set "memory.host_bytes=$host" --set "memory.nvme.directory=$work/pages"
          --set memory.nvme.allow_buffered=true)
 
-# peak_of <run> <arguments...>: trains; the process's peak of resident memory is in $peak.
+# peak_of <run> <arguments...>: trains and sets $peak to the process's peak of resident memory.
 peak_of() {
   local run=$1 pid now
   shift
   "$program" train "${common[@]}" "${shape[@]}" --set "output.directory=$work/$run" "$@" > "$work/$run.log" 2>&1 &
   pid=$!
   peak=0
-  # The kernel keeps the peak itself; only the last moments of a run may be missed.
+  # The kernel records the peak, so only a run's last moments may be missed.
   while now=$(sed -n 's/^VmHWM:[[:space:]]*\([0-9]*\) kB/\1/p' "/proc/$pid/status" 2> /dev/null) && [[ -n $now ]]; do
     peak=$((now * 1024))
     sleep 0.05

@@ -1,11 +1,11 @@
 #!/bin/bash
-# The program where its streams are closed, full or unread, and where limits and signals of the system meet it: a run ends
-# with its checkpoint or with a sentence, and its files are the same.
+# The program with closed, full or unread streams, and under limits and signals of the system. A run ends with its
+# checkpoint or with a sentence, and its files are the same.
 #   process_test.sh <angel-ptm> <tiny_moe.textproto> <work folder> [mpirun words...]
 source "$(dirname -- "${BASH_SOURCE[0]}")/program_testing.sh"
 expect "prepare" 0 "unigram entropy" "$program" prepare "${common[@]}"
 
-# Closed descriptors: whatever is printed goes into no file of the run.
+# With closed descriptors, printed text does not end up in a file of the run.
 files() {
   sed -E 's/"(tokens_per_second|peak_fraction|seconds|tflops|busy_[a-z_]+)": [^,}]*//g' "$work/$1/metrics.jsonl"
   cat "$work/$1"/checkpoints/*/*.safetensors | md5sum
@@ -17,7 +17,7 @@ for closed in "" "0<&-" "1>&-" "2>&-" "0<&- 1>&-" "0<&- 2>&-" "1>&- 2>&-" "0<&- 
   cmp <(files streams1) <(files streams$combination) && echo "ok train $closed" || failed "train $closed: other files"
 done
 
-# A run whose words cannot be written trains to its end; what is only words fails.
+# A run whose output cannot be written trains to its end; a command that only prints fails.
 expect "train to a full device" 0 "of standard output could be written" \
   bash -c '"$@" > /dev/full' - "$program" train "${common[@]}" --set "output.directory=$work/full" --set steps=1
 set +m
@@ -39,7 +39,7 @@ done
 expect "a limit on file sizes" 1 "File too large" bash -c 'ulimit -f 16; exec "$@"' - "$program" train "${common[@]}" \
   --set "output.directory=$work/limited" --set steps=1
 
-# A closed terminal saves as SIGTERM does.
+# Closing the terminal saves, as SIGTERM does.
 "$program" train "${common[@]}" --set steps=100000 --set checkpoint.every_steps=0 --set output.log_every_steps=1 \
   --set "output.directory=$work/hangup" > "$work/hangup.log" 2>&1 &
 pid=$!
@@ -49,7 +49,7 @@ if await_line "^step 1/" "$work/hangup.log" $pid; then
   expect "SIGHUP left a checkpoint" 0 "every byte matches" "$program" inspect "$work/hangup" --verify
 fi
 
-# Limits on address space: one sentence, whatever they stop first. OpenBLAS itself would try without end.
+# Limits on address space: one sentence, whatever they stop first. OpenBLAS by itself would retry forever.
 sentence() { [[ $(grep -c "^angel-ptm: " <<< "$output") -eq 1 ]] || failed "$1: not one sentence: $output"; }
 if [[ -z ${SANITIZED:-} ]]; then
   for kib in 150000 300000 360000 450000 600000; do
@@ -57,8 +57,8 @@ if [[ -z ${SANITIZED:-} ]]; then
       "$program" train "${common[@]}" --set "output.directory=$work/space" --set numerics.threads_per_rank=4
     sentence "$kib KiB of address space"
   done
-  # Between what is refused and what is enough: a run or a sentence, libgomp's own if its threads are what is missing,
-  # and never silence.
+  # Limits between refusal and enough: the program runs or prints a sentence (libgomp's own if it is threads that are
+  # missing), and is never silent.
   for limit in "v 700000 2" "v 760000 2" "v 950000 4" "v 1050000 4" "d 100000 2" "d 400000 2" "d 500000 2"; do
     read -r kind kib threads <<< "$limit"
     code=0
@@ -76,7 +76,7 @@ if [[ -z ${SANITIZED:-} ]]; then
     --set numerics.threads_per_rank=16
 fi
 
-# A limit on threads; root has none, so root becomes somebody else, who needs copies to read.
+# A limit on threads. It does not apply to root, so root becomes another user, who needs readable copies.
 user=()
 [[ $(id -u) -ne 0 ]] || user=(setpriv --reuid 64123 --regid 64123 --clear-groups)
 public=$(mktemp -d)

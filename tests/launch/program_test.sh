@@ -1,5 +1,5 @@
 #!/bin/bash
-# The program as the README shows it: every command on a small text, ended well, and what it printed and wrote.
+# The program as the README shows it: every command on a small text succeeds, and prints and writes what it should.
 #   program_test.sh <angel-ptm> <tiny_moe.textproto> <work folder> <build folder> [mpirun words...]
 build=$4
 source "$(dirname -- "${BASH_SOURCE[0]}")/program_testing.sh" "${@:1:3}" "${@:5}"
@@ -55,7 +55,7 @@ together "--find-largest-model prints something else than --find-fastest asks fo
 together "--json prints something else than --listing asks for" --listing --json
 together "--scale: wanted --find-largest-model with it" --scale width
 refused "a trace without time" "--trace: wanted --cluster with it" "$program" plan "${common[@]}" --trace "$work/x.json"
-# Instrumented kernels would take minutes.
+# Skipped with sanitizers: instrumented kernels would take minutes.
 if [[ -z ${SANITIZED:-} ]]; then
   expect "doctor" 0 "wrote $work/machine.textproto" "$program" doctor --seconds 1 --threads-per-rank 1 --directory "$work" \
     --allow-buffered --out "$work/machine.textproto"
@@ -109,8 +109,8 @@ expect "generate from a file" 0 "--- a line" \
 expect "generate again" 0 "--- b" "$program" generate --checkpoint "$work/run" --prompt "a line" --prompt "b" --tokens 8
 [[ $output == "$first" ]] || failed "the same seed gave another text"
 expect "export" 0 "compared every tensor" "$program" export --checkpoint "$work/run" --format huggingface --output "$work/hf/"
-# A budget that is accepted is not killed: the process's own memory is subtracted from the control group's limit. Where
-# this test may make such a group.
+# A run with an accepted budget is not killed, because the process's own memory is first subtracted from the control
+# group's limit. Runs only where this test may create such a group.
 group=/sys/fs/cgroup/memory/angel-ptm-test-$$
 if mkdir "$group" 2> /dev/null; then
   echo $((170 << 20)) > "$group/memory.limit_in_bytes"
@@ -121,7 +121,7 @@ if mkdir "$group" 2> /dev/null; then
   }
   expect "a budget of all of the group's memory" 1 "more than the rank's share of the machine's memory" \
     in_group --set memory.host_bytes=$(((170 << 20) - 66000000))
-  # What sanitizers keep for themselves is nobody's budget.
+  # Skipped with sanitizers, whose own memory is in no budget.
   if [[ ! $(ldd "$program") =~ lib[at]san ]]; then
     share=$(sed -n 's/.*wanted at most \([0-9]*\) .*/\1/p' <<< "$output")
     expect "a budget of what is left" 0 "saved" in_group --set "memory.host_bytes=$((share - 66000000 - 1000000))"
@@ -144,7 +144,7 @@ if [[ ${#mpirun[@]} -gt 0 ]]; then
   diff <(numbers run) <(numbers mpi) || failed "threads and processes differ"
 fi
 
-# A dataset that is damaged, that has changed, or of the version before; and one that is cut short while a run reads it.
+# Datasets that are damaged, changed or of the previous version, and one that is truncated while a run reads it.
 cp -r "$work/data" "$work/cut"
 train_on_cut() { train_in "$1" --set "data.directory=$work/cut" "${@:2}"; }
 sed -i 's/endoftext/eNdoftext/' "$work/cut/tokenizer_config.json"
@@ -163,7 +163,8 @@ if await_line "^step 1/" "$work/cut.log" $pid; then
   expect "a token file cut short in a run" 0 "train.tokens was truncated while it was in use: expected" cat "$work/cut.log"
 fi
 
-# An average of the weights beside them, evaluated, sampled from and exported; a run that begins to keep one says so.
+# An average of the weights is kept beside them, evaluated, sampled from and exported. A run that starts to keep one
+# says so.
 averaging=(--set optimizer.ema_decay=0.5 --set evaluation.every_steps=2 --set evaluation.weights=EMA)
 expect "train with an average" 0 "saved $work/average/checkpoints/step-00000004" train_in average "${averaging[@]}"
 grep -o '"validation_loss": *[0-9.]*' "$work/average/metrics.jsonl" > "$work/of_average"
@@ -184,13 +185,13 @@ expect "an average that is not there" 1 "has no average of the weights" \
 expect "resume with a new average" 0 "the checkpoint has no ema: it starts as a copy of the parameters" \
   train_in run --resume --set steps=6 --set optimizer.ema_decay=0.5
 
-# Frozen units keep their weights, and their checkpoints have nothing but these.
+# Frozen units keep their weights, and their checkpoints contain only weights.
 expect "train with frozen units" 0 "saved $work/frozen/checkpoints/step-00000004" \
   train_in frozen --set "model.freeze=layers.0.*"
 expect "inspect frozen units" 0 "every byte matches" "$program" inspect "$work/frozen" --verify
 expect "resume frozen units" 0 "resumed" train_in frozen --set "model.freeze=layers.0.*" --resume --set steps=6
 
-# The first steps of a new user: a configuration that explains itself, prepares and trains.
+# A new user's first steps: init writes a commented configuration, which prepares and trains.
 first_steps() { (cd "$work/first" && "$program" "$@"); }
 mkdir "$work/first"
 expect "init" 0 "wrote story.textproto" first_steps init story --input "$work/text"
@@ -201,7 +202,7 @@ expect "plan the starter" 0 "memory of a rank" first_steps plan --config story.t
 expect "train the starter" 0 "saved runs/story/train/checkpoints/step-00000001" first_steps train story.textproto \
   --set steps=1 --set optimizer.schedule.warmup_steps=1 --set evaluation.every_steps=0
 
-# The install target: a program that runs, its configurations and the notices.
+# The install target installs a program that runs, its configurations and the notices.
 expect "install" 0 "" cmake --install "$build" --prefix "$work/installed"
 expect "the installed program" 0 "commit" "$work/installed/bin/angel-ptm" --version
 expect "an installed configuration" 0 "memory of a rank" "$work/installed/bin/angel-ptm" plan \

@@ -1,5 +1,5 @@
-# Sourced by the tests of the program: arguments <angel-ptm> <tiny_moe.textproto> <work folder> [mpirun words...]; a small
-# text in $work/text; functions that run the program and check what it says.
+# Sourced by the tests of the program, with the arguments <angel-ptm> <tiny_moe.textproto> <work folder> [mpirun
+# words...]. Writes a small text to $work/text and defines functions that run the program and check what it says.
 set -uo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/../support/processes.sh"
 program=$1 config=$2 work=$3
@@ -11,7 +11,7 @@ failures=0
 
 failed() { echo "FAILED $*"; failures=$((failures + 1)); }
 
-# expect <name> <exit code> <text that must appear> <command...>; what it printed is in $output.
+# expect <name> <exit code> <text that must appear> <command...>: runs the command; its output is in $output.
 expect() {
   local name=$1 code=$2 text=$3 got
   shift 3
@@ -25,7 +25,7 @@ expect() {
   fi
 }
 
-# refused <name> <text that must appear> <command...>: exit code 1, one sentence, no output directory left behind.
+# refused <name> <text that must appear> <command...>: expects exit code 1, one sentence, and no output directory.
 refused() {
   local name=$1
   expect "$1" 1 "${@:2}"
@@ -43,16 +43,17 @@ done
 common=(--config "$config" --set "data.directory=$work/data" --set "data.prepare.input=$work/text"
         --set model.hunyuan_lm.vocab_size=0 --set data.prepare.validation_fraction=0.1 --set evaluation.every_steps=0
         --set optimizer.schedule.warmup_steps=1 --set memory.page_bytes=4096)
-# train_in <run> <arguments...>: four steps with a checkpoint after every second, output in $work/<run>.
+# train_in <run> <arguments...>: trains four steps with a checkpoint after every second, with output in $work/<run>.
 train_in() {
   local run=$1
   shift
   "$program" train "${common[@]}" --set "output.directory=$work/$run" --set steps=4 --set checkpoint.every_steps=2 "$@"
 }
-# with_ranks <n> <command...>: under mpirun.
+# with_ranks <n> <command...>: runs it under mpirun.
 with_ranks() { "${mpirun[@]}" -np "$1" --oversubscribe --bind-to none "${@:2}"; }
 
-# await_line <pattern> <log> <pid>: until the log of a process has it; kills its job and fails after a minute.
+# await_line <pattern> <log> <pid>: waits until a process's log has a matching line. After a minute, kills its job and
+# fails.
 await_line() {
   local i
   for ((i = 0; i < 600; ++i)); do
@@ -65,7 +66,7 @@ await_line() {
   return 1
 }
 
-# The last words of a test: its exit code.
+# Ends a test with its exit code.
 finish() {
   [[ $failures -eq 0 ]] && echo "$1" || echo "$failures cases failed"
   exit $((failures > 0))

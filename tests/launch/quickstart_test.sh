@@ -1,5 +1,5 @@
 #!/bin/bash
-# The quick start's script with everything it calls replaced by words: which stage it says failed, and what it runs.
+# The quick start's script, with stand-ins for everything it calls: which stage it reports as failed, and what it runs.
 #   quickstart_test.sh <launch/quickstart> <work folder>
 set -uo pipefail
 script=$1 work=$2
@@ -7,12 +7,12 @@ rm -rf "$work"
 mkdir -p "$work"/{bin,launch,build/release/bin}
 cp "$script" "$work/launch/quickstart"
 failures=0
-# stand_in <file> <line...>: an executable script of these lines.
+# stand_in <file> <line...>: writes an executable script of these lines.
 stand_in() {
   printf '%s\n' '#!/bin/bash' "${@:2}" > "$work/$1"
   chmod +x "$work/$1"
 }
-# says <name> <exit code> <text that must appear> [<argument>...]: of a run of the script.
+# says <name> <exit code> <text that must appear> [<argument>...]: runs the script and checks both.
 says() {
   local output got
   output=$(PATH="$work/bin:$PATH" "$work/launch/quickstart" "${@:4}" 2>&1 < /dev/null)
@@ -40,7 +40,7 @@ says "the other model" 0 "ranks do launch/configs/quickstart_diffusion.textproto
 says "the other model's samples" 0 "--prompt 猪" diffusion
 says "a model that is none" 2 "launch/quickstart diffusion" audio
 
-# Ctrl-C: mpirun, which would kill its ranks, never gets it; they are asked to save, and no samples are made.
+# Ctrl-C does not reach mpirun, which would kill its ranks. The ranks are asked to save, and no samples are made.
 stand_in bin/mpirun 'trap "echo saved; exit 0" USR1' 'trap "echo killed; exit 9" INT TERM' \
   'kill -s INT "$PPID"' 'while :; do sleep 0.1; done'
 says "Ctrl-C" 130 "saved

@@ -29,7 +29,8 @@ if [[ -z $browser ]]; then
   echo "SKIPPED the page in a browser: no chromium is installed"
   finish "reports are written"
 fi
-# open_page <width in pixels>: the page's document behind its scripts in $work/dom.html, messages in $work/browser.log.
+# open_page <width in pixels>: writes the page's document after its scripts have run to $work/dom.html, and messages to
+# $work/browser.log.
 open_page() {
   HOME=$work timeout 120 "$browser" --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --window-size="$1,1200" \
     --virtual-time-budget=5000 --enable-logging=stderr --user-data-dir="$work/browser" --dump-dom \

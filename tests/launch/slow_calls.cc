@@ -1,6 +1,6 @@
-// Preloaded into angel-ptm, stands for a file system that is slow or frozen for a while: the first opening of a token
-// file, the first fsync and the first removal each take five seconds. Built with SLOW_CALL "open", "fsync" or
-// "unlinkat": only that one.
+// Preloaded into angel-ptm, imitates a file system that is slow or frozen for a while: the first opening of a token
+// file, the first fsync and the first removal each take five seconds. With SLOW_CALL "open", "fsync" or "unlinkat" at
+// build time, only that call is slow.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/types.h>

@@ -1,13 +1,13 @@
 #!/bin/bash
-# slurm_test.sh <program> <config> <folder> <mpirun...>: launch/slurm/train.sbatch as Slurm runs it, with a stand-in for
-# scontrol: warned, it lets the ranks save and asks to be queued again; that job goes on where the first one stopped and,
-# done, ends for good; cancelled, it saves and is not queued again; a run that fails is not, either.
+# slurm_test.sh <program> <config> <folder> <mpirun...>: runs launch/slurm/train.sbatch as Slurm does, with a stand-in
+# for scontrol. A warned job lets the ranks save and asks to be queued again. That job continues where the first one
+# stopped and, when done, ends for good. A cancelled job saves and is not queued again; neither is a run that fails.
 source "$(dirname -- "${BASH_SOURCE[0]}")/job_testing.sh"
 script=$launch/slurm/train.sbatch
 printf '#!/bin/sh\necho "$@" >> "%s/scontrol.calls"\n' "$work" > "$work/bin/scontrol"
 chmod +x "$work/bin/scontrol"
 
-# job <name> <settings...>: the script as job 7 of two tasks.
+# job <name> <settings...>: runs the script as job 7 with two tasks.
 job() {
   local name=$1
   shift

@@ -11,8 +11,8 @@
 namespace angel_ptm {
 namespace {
 
-// What a process ends with that lives on while it is asked to stop; `ask` gets its id once it listens. 0: it had to be
-// killed; its parent's end of the pipe closes when `ask` returns.
+// Starts a process that installs the stop signals and waits, calls `ask` with its id, and lets it end once `ask`
+// returns. Returns the signal that ended it, or minus its exit code: kAsked or kNotAsked.
 int SignalThatEnds(const std::function<void(pid_t)>& ask, bool ignores_hangup = false) {
   int ready[2], end[2];
   EXPECT_EQ(pipe(ready), 0);
@@ -24,7 +24,7 @@ int SignalThatEnds(const std::function<void(pid_t)>& ask, bool ignores_hangup = 
     InstallStopSignals();
     char byte = 0;
     if (write(ready[1], &byte, 1) != 1) _exit(2);
-    if (read(end[0], &byte, 1) == -1) _exit(3);  // a request ends no call
+    if (read(end[0], &byte, 1) == -1) _exit(3);  // a request to stop interrupts no call
     _exit(StopRequested().load() ? 1 : 0);
   }
   close(end[0]);
@@ -38,7 +38,7 @@ int SignalThatEnds(const std::function<void(pid_t)>& ask, bool ignores_hangup = 
   close(ready[1]);
   return WIFSIGNALED(status) ? WTERMSIG(status) : -WEXITSTATUS(status);
 }
-constexpr int kAsked = -1;  // it saw the request and went on
+constexpr int kAsked = -1;  // the process noticed the request and went on
 constexpr int kNotAsked = 0;
 
 TEST(StopSignalsTest, EachAsksOnceAndTheProcessLivesOn) {

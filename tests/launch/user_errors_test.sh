@@ -1,5 +1,5 @@
 #!/bin/bash
-# What users can do wrong, done to the real program: each gets one clear sentence and a non-zero exit, and nothing
+# User errors, made with the real program: each gets one clear sentence and a non-zero exit code, and leaves nothing
 # half-written.
 #   user_errors_test.sh <angel-ptm> <tiny_moe.textproto> <work folder> [mpirun words...]
 source "$(dirname -- "${BASH_SOURCE[0]}")/program_testing.sh"
@@ -89,7 +89,7 @@ refused "init without a name" "init: which NAME?" "$program" init
 refused "init with a path" "init: wanted a name without '/'" "$program" init a/b
 refused "unknown command" "unknown command fly" "$program" fly
 
-# Budgets: which tier, by how much, and changes that really fit.
+# Budgets: the error names the tier, by how much it is too small, and changes that really fit.
 tight=(--set memory.recomputation=NONE --set batch.micro_batch_sequences=4)
 budget() { train "${tight[@]}" "$@"; }
 refused "device budget too small" "does not fit: memory.device_bytes is 97.7 KiB (100000), the least that works is" \
@@ -198,13 +198,14 @@ refused "a text's negative in a file" "--prompts: prompt 1 has a negative or a s
 expect "the greatest seed" 0 "--- a" "$program" generate --checkpoint "$work/run" --prompt a --tokens 2 \
   --seed 18446744073709551615 --output "$work/seeded.jsonl"
 [[ $(< "$work/seeded.jsonl") == *'"seed":18446744073709551615'* ]] || failed "the seed that is noted: $(< "$work/seeded.jsonl")"
-# Where the output cannot be written, before anything is computed; texts are printed before they are added.
+# An output that cannot be written is refused before anything is computed. Texts are printed before they are added to
+# the file.
 texts_to() { "$program" generate --checkpoint "$work/run" --prompt a --tokens 2 --output "$@"; }
 refused "texts into a file's folder" "$work/seeded.jsonl" texts_to "$work/seeded.jsonl/x" --prompt ""
 refused "no texts, no output" "--prompt: wanted at least one character" texts_to "$work/refused" --prompt ""
 expect "texts into a full device" 1 "--- a" texts_to /dev/full
 
-# Under mpirun a mistake is said once, not by every rank.
+# Under mpirun, one rank reports a mistake, not every rank.
 if [[ ${#mpirun[@]} -gt 0 ]]; then
   refused "a mistake on two ranks" "sharding.zero_stage: out of range" with_ranks 2 "$program" train "${common[@]}" \
     --set "output.directory=$work/refused" --set sharding.zero_stage=7

@@ -1,5 +1,5 @@
-// Law 1 where activations that wait for the backward pass rest in the file: the bits of a run that has room for all,
-// and no page of them lost or stale without a word.
+// Law 1 where activations wait for the backward pass in the file: the bits equal those of a run that keeps all of them
+// in memory, and a lost or stale page of activations does not go unnoticed.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -25,7 +25,8 @@ TinyRun Small(bool moe, DType type) {
   return run;
 }
 
-// Little of the device, and of the host as little as works, or so much more in parts of what holds all.
+// Sets a small device budget, and a host budget of the least that works plus `host_percent` of what is missing to hold
+// everything.
 TinyRun InFile(TinyRun run, int world, int host_percent) {
   run.page_bytes = 8192;
   run.device_bytes = DeviceBudget(run, world, 0) / 8 * 9;
@@ -66,7 +67,7 @@ TEST(ActivationsInFileLaw, SameBitsWithRecomputedBlocks) {
   EXPECT_EQ(OrDie(TrainLocally(InFile(run, 2, 0), 2)).Difference(plain), "");
 }
 
-// A drive that says it has written what it has not: one write to a place, counted from the first.
+// A drive that drops one write but reports it as done: write `number`, counted from 1, among those to `offset`.
 class LosesAWrite : public BlockFile {
  public:
   LosesAWrite(std::unique_ptr<BlockFile> drive, int64_t offset, int64_t number, std::atomic<int>& lost)
@@ -91,12 +92,13 @@ class LosesAWrite : public BlockFile {
   const std::unique_ptr<BlockFile> drive_;
   const int64_t offset_, number_;
   std::atomic<int>& lost_;
-  // Of the thread that writes.
+  // Used by the writing thread alone.
   int64_t writes_ = 0;
   std::deque<BlockResult> done_;
 };
 
-// Rank 1's first write of an activation in its first step, or where there is an older one in its place, in the second.
+// Loses rank 1's first write of an activation: in step 0, or in step 1, where the first step's activation is still in
+// its place.
 class LostActivation : public testing::TestWithParam<bool> {
  protected:
   LostActivation() : run_(Small(/*moe=*/true, DType::kFloat32)) {
@@ -139,7 +141,7 @@ TEST_P(LostActivation, IsFoundByItsChecksum) {
   EXPECT_THAT(std::string(status.message()), testing::HasSubstr("was written with checksum "));
 }
 
-// The comparison above would find it, too.
+// The comparison with the reference would find the loss too.
 TEST_P(LostActivation, ChangesBitsIfNobodyLooks) {
   run_.file_checksum = [](std::span<const std::byte>) { return uint64_t{1}; };
   Lose(1000);

@@ -13,7 +13,7 @@ namespace {
 constexpr int kAxes = 10;
 using Choice = std::array<int, kAxes>;  // an index of a value by axis; -1: open
 constexpr Choice kValueCounts = {2, 2, 2, 4, 3, 5, 2, 3, 2, 2};
-// From the axis that turns fastest: joined, resumed, accumulation, stage; then the others.
+// The axes from the fastest to the slowest in FullMatrix(): joined, resumed, accumulation, stage; then the others.
 constexpr Choice kTurns = {9, 8, 1, 3, 7, 6, 5, 4, 2, 0};
 
 Axes AxesOf(const Choice& c) {
@@ -68,7 +68,7 @@ class Uncovered {
   bool empty() const { return pairs_.empty(); }
   const std::tuple<int, int, int, int>& first() const { return *pairs_.begin(); }
 
-  // Pairs that axis i with value a makes with what is chosen.
+  // Uncovered pairs that value a of axis i forms with the values chosen so far.
   int Gain(const Choice& choice, int i, int a) const {
     int gain = 0;
     for (int j = 0; j < kAxes; ++j) {
@@ -109,8 +109,8 @@ std::vector<Axes> FullMatrix() {
   }
 }
 
-// Greedy, as in AETG (Cohen et al. 1997): a case starts from a pair that is missing and takes for each other axis the
-// value that completes most missing pairs; ties go to a value that turns with the number of the case.
+// Greedy, as in AETG (Cohen et al. 1997): a case starts from an uncovered pair and takes, for each other axis, the
+// value that covers most uncovered pairs. Which value wins a tie rotates with the number of the case.
 std::vector<Axes> AllPairs() {
   std::vector<Axes> cases;
   Uncovered uncovered;

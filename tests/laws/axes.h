@@ -1,5 +1,5 @@
-// The axes that law 1 says change no bit, besides the world's transport: every combination and few that cover all
-// pairs.
+// The axes that, besides the world's transport, change no bit by law 1: all their combinations, and a small set that
+// covers every pair of values.
 #ifndef ANGEL_PTM_TESTS_LAWS_AXES_H_
 #define ANGEL_PTM_TESTS_LAWS_AXES_H_
 
@@ -10,7 +10,7 @@
 namespace angel_ptm {
 
 struct Axes {
-  // Part of what is computed: each (model, accumulation, type) has a reference of its own.
+  // Changes what is computed: each (model, accumulation, type) has a reference of its own.
   bool moe = false;
   int accumulation = 1;
   bool bf16 = false;
@@ -18,8 +18,8 @@ struct Axes {
   int zero_stage = 0;
   int64_t page_bytes = 8192;
   int budget_percent = 100;  // of the device bytes the run takes without a budget and without recomputation
-  // Of the host bytes above the least that works which the run takes where no state rests in a file: with 0 all state
-  // that is not on the device does.
+  // Percentage of the range from the least host budget that works to what the run takes if no state rests in a file. At
+  // 0, all state that is not on the device rests in a file.
   int host_percent = 100;
   bool recompute = false;
   int prefetch_steps = 4;
@@ -34,10 +34,11 @@ std::ostream& operator<<(std::ostream& os, const Axes& axes);
 //   model dense, MoE; accumulation 1, 4; fp32, bf16; ZeRO 0-3; pages 8 KiB, 64 KiB, 4 MiB; budgets of the device
 //   100, 60, 35 % and with a file tier 60 % and half of the host, 35 % and the least of the host; recomputation none,
 //   all blocks; prefetch 0, 3, 6 compute steps; fresh, resumed; updates apart, joined
-// What a plan depends on turns slowest, but for the stage: cases that share plans (ParityMatrix) follow each other.
+// Except for the stage, axes that a plan depends on change slowest, so that cases that share plans (ParityMatrix) are
+// consecutive.
 std::vector<Axes> FullMatrix();
 
-// About a dozen of them such that any two values of two different axes meet in a case.
+// About twenty of them, chosen so that any two values of two different axes meet in a case.
 std::vector<Axes> AllPairs();
 
 // How many pairs of values of two axes meet in some case of FullMatrix() but in none of `cases`.

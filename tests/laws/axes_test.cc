@@ -1,4 +1,4 @@
-// That the all-pairs cases cover all pairs.
+// The all-pairs cases cover all pairs.
 #include "tests/laws/axes.h"
 
 #include <gtest/gtest.h>
@@ -12,7 +12,7 @@ namespace {
 TEST(AllPairsTest, CoversEveryPairOfValuesWithFewCases) {
   const std::vector<Axes> cases = AllPairs();
   EXPECT_EQ(PairsLeftOut(cases), 0);
-  EXPECT_LE(cases.size(), 21u);  // 12 at least: 4 stages times 3 page sizes
+  EXPECT_LE(cases.size(), 21u);  // 20 at least: 4 stages times 5 budgets
   EXPECT_EQ(FullMatrix().size(), 2u * 2 * 2 * 4 * 3 * 5 * 2 * 3 * 2 * 2);
   std::set<std::string> different;
   for (const Axes& axes : FullMatrix()) different.insert(testing::PrintToString(axes));

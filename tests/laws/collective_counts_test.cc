@@ -1,9 +1,10 @@
-// What each ZeRO stage stores and sends, counted while it runs, against the formulas of Rajbhandari et al. 2020. With
-// P the padded bytes of all parameters, U the units, k the micro-steps and n the ranks:
+// Counts what each ZeRO stage stores and sends while it runs, and compares it with the formulas of Rajbhandari et al.
+// 2020. With P the padded bytes of all parameters, U the units, k the micro-steps and n the ranks:
 //   stored: parameters P (stage 3: P/n), gradients P (stages 1, 2, 3: P/n), moments 2P (1, 2, 3: 2P/n)
 //   sent per step: k U reductions of kP bytes; U gathers of gradients (stage 0) or of parameters (1, 2), P bytes each;
 //   at stage 3 instead a gather of each unit's parameters for every visit by forward or backward ops
-// Stage 1 as defined keeps whole gradients, but nobody reads more than the own slice. One rank alone gathers nothing.
+// Stage 1 as defined keeps whole gradients, but each rank reads only its own slice of them. A single rank gathers
+// nothing.
 #include <gtest/gtest.h>
 
 #include <fstream>
@@ -36,7 +37,8 @@ struct Counts {
 
 class CountingCommunicator : public ForwardingCommunicator {
  public:
-  // Repeats the gather named `repeated`: the sabotage. Norms travel on the control communicator and nothing else does.
+  // Issues the gather named `repeated` twice, as the sabotage. On the control communicator (`is_control`) only the
+  // norms travel.
   CountingCommunicator(Communicator& inner, Counts* counts, std::string repeated, bool is_control = false)
       : ForwardingCommunicator(inner), counts_(*counts), repeated_(std::move(repeated)), is_control_(is_control) {}
 
@@ -63,7 +65,7 @@ class CountingCommunicator : public ForwardingCommunicator {
     }
     return ForwardingCommunicator::AllGather(dst, src, tag);
   }
-  // The tiny run's units are reduced in one exchange each.
+  // Each unit of the tiny run is reduced in one exchange.
   absl::Status AllToAll(std::span<std::byte> dst, const SendBlocks& src, CallTag tag) override {
     (tag.what.starts_with("reduce-scatter ") ? counts_.reductions : counts_.others).Add(dst.size());
     return ForwardingCommunicator::AllToAll(dst, src, tag);
@@ -85,7 +87,7 @@ class CountingCommunicator : public ForwardingCommunicator {
 
 constexpr int kMicroSteps = 2;
 
-// What one rank does in one step.
+// What one rank stores and sends in one step.
 struct Formula {
   Formula(const TinyRun& run, int world_size) : stage(run.zero_stage), world(world_size) {
     const bool tied = run.shape.tie_word_embeddings;
@@ -95,9 +97,9 @@ struct Formula {
       const int64_t bytes = (per_rank + kSliceAlignment - 1) / kSliceAlignment * kSliceAlignment * world * 4;
       padded_bytes += bytes;
       ++units;
-      // Blocks are visited forward and backward (recomputation belongs to backward), the head for its norm and
-      // backward again. The embedding is looked up once; a tied one is read once more by the loss, which makes its
-      // gradient at the same time.
+      // Forward and backward each visit a block (recomputation belongs to backward). The head is visited for its norm
+      // and again in backward. The embedding is looked up once; the loss reads a tied one once more and computes its
+      // gradient in the same visit.
       const int64_t visits = unit.name == "embedding" && !tied ? 1 : 2;
       visited.calls += visits;
       visited.bytes += visits * bytes;
@@ -158,7 +160,7 @@ TEST_P(CollectiveCountsTest, MatchTheFormulasOfTheStage) {
   for (int world : {1, 3}) {
     SCOPED_TRACE(world);
     const Formula formula(run, world);
-    // However little memory there is, the same is sent.
+    // The traffic is the same however little memory there is.
     run.device_bytes = world == 1 ? 0 : UnconstrainedDeviceBytes(run, world) * 6 / 10;
     const CountedRun counted = Count(run, world, "");
     const Counts expected = formula.Expected();

@@ -1,5 +1,5 @@
-// Law 1 for a branch that is trained beside a frozen model (model.hunyuan_dit.control), and what of the model it leaves
-// alone: the weights, and memory for states and gradients.
+// Law 1 for a branch that is trained beside a frozen model (model.hunyuan_dit.control). Training changes none of the
+// model's weights, and the model takes no memory for gradients or optimizer states.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -28,7 +28,7 @@
 namespace angel_ptm {
 namespace {
 
-// What is computed in.
+// The parameter is the compute type.
 class ControlParity : public testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
@@ -49,8 +49,8 @@ class ControlParity : public testing::TestWithParam<const char*> {
     all.insert(all.end(), overrides.begin(), overrides.end());
     return OrDie(ParseTrainConfig(absl::StrCat(kTinyHunyuanDit, kDiffusionTraining), "control_parity_test.cc", all));
   }
-  // Imports random weights of the model, the same in units of the same name; those of the branch are copies. They are
-  // exact in bf16, of which alone frozen units have their parameters.
+  // Imports random weights into the model; units of the same name get the same weights, and those of the branch are
+  // copies of the model's. The weights are exact in bf16, because frozen units have only bf16 parameters.
   static void Import(const TrainConfig& config) {
     const std::unique_ptr<Task> task = OrDie(OpenTask(config));
     const ParameterTable& table = task->parameters();
@@ -111,7 +111,7 @@ TEST_P(ControlParity, SameBitsForStagesBudgetsAndResume) {
   ASSERT_EQ(resumed_lines.size(), 6u);
   EXPECT_EQ(std::vector(resumed_lines.begin() + 3, resumed_lines.end()), std::vector(lines.begin() + 3, lines.end()));
 
-  // The model is what it was, and has nothing but its parameters; all of the branch's blocks and projections moved.
+  // The model is unchanged and has nothing but its parameters. All blocks and projections of the branch have changed.
   for (const auto& [name, values] : states) {
     const std::string unit = name.substr(0, name.find(' ')), state = name.substr(unit.size() + 1);
     const bool trained =
@@ -125,7 +125,7 @@ TEST_P(ControlParity, SameBitsForStagesBudgetsAndResume) {
   EXPECT_EQ(states.size(), before.size() + 3 * 5);  // two blocks, two projections, what the condition enters by
 }
 
-// A branch begins without effect: the first loss of the run is that of the model.
+// A new branch has no effect: the first loss of the run is that of the model alone.
 TEST_P(ControlParity, TheFirstLossIsTheModelsOwn) {
   const TrainConfig with = Trained("with", {"steps=2"});
   const TrainConfig alone = Trained("alone", {"steps=2", "model.hunyuan_dit.control=false"});

@@ -1,5 +1,5 @@
-// The sabotage cases of law 1 on a device: faults of a runtime, planted in what the fake device makes of its calls,
-// that the comparison of device_parity_test.cc must find.
+// Sabotage cases of law 1 on a device: faults of a runtime are planted in the fake device's calls, and the comparison
+// of device_parity_test.cc must find them.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -20,20 +20,19 @@
 namespace angel_ptm {
 namespace {
 
-// Does wrong when the state is initialised and training has begun.
+// A device whose faults begin with training, after the state is initialised.
 struct FaultyDevice : FakeDevice {
   using FakeDevice::FakeDevice;
   bool Training() const { return kernels_launched() > 0; }
 };
 
-// Streams wait for nothing.
+// No stream waits for an event.
 struct MissingEventWait : FakeDevice {
   using FakeDevice::FakeDevice;
   DeviceCode StreamWaitEvent(void*, void*) override { return kDeviceSuccess; }
 };
 
-// The host goes on before the stream is done: it reads sums, sends gradients and returns outputs that are not there
-// yet.
+// The host does not wait for the stream: it reads sums, sends gradients and returns outputs before they are there.
 struct EarlyHostRead : FaultyDevice {
   using FaultyDevice::FaultyDevice;
   DeviceCode SynchronizeStream(void* stream) override {
@@ -41,7 +40,7 @@ struct EarlyHostRead : FaultyDevice {
   }
 };
 
-// Events count as reached when they are recorded: host lanes begin beside the streams they wait for.
+// Events count as reached as soon as they are recorded, so host lanes do not wait for streams.
 struct EventNotAwaited : FakeDevice {
   using FakeDevice::FakeDevice;
   DeviceCode QueryEvent(void*) override { return kDeviceSuccess; }
@@ -52,7 +51,7 @@ struct EventNotAwaited : FakeDevice {
   }
 };
 
-// With a stream that nobody knows of, on which nothing waits and for which nobody does.
+// Has a stream unknown to the program: it waits for no other stream, and none waits for it.
 struct WithStrayStream : FaultyDevice {
   explicit WithStrayStream(FakeDeviceOptions options) : FaultyDevice(std::move(options)) {
     FakeDevice::CreateStream(&stray_);
@@ -72,13 +71,13 @@ struct KernelOnTheWrongStream : WithStrayStream {
   void* StreamOfKernel(void*) override { return stray_; }
 };
 
-// The event behind a copy is reached before the copy is done, so the buffer it reads is used again.
+// The event after a copy is reached before the copy is done, so the copy's source buffer is overwritten too early.
 struct BufferReusedBeforeTheCopy : WithStrayStream {
   using WithStrayStream::WithStrayStream;
   DeviceCode RecordEvent(void* event, void*) override { return FakeDevice::RecordEvent(event, stray_); }
 };
 
-// Copies are done when they are put on the stream, before what was put there earlier.
+// Copies run as soon as they are enqueued, ahead of earlier work on their stream.
 struct CopyAheadOfItsStream : FakeDevice {
   using FakeDevice::FakeDevice;
   DeviceCode CopyAsync(void* dst, const void* src, int64_t bytes, void*) override {
@@ -87,7 +86,7 @@ struct CopyAheadOfItsStream : FakeDevice {
   }
 };
 
-// Sums of a step and padding between parameters keep what was there.
+// A step's sums and the padding between parameters are not cleared.
 struct MemoryNotCleared : FakeDevice {
   using FakeDevice::FakeDevice;
   DeviceCode FillAsync(void* dst, int value, int64_t bytes, void* stream) override {
@@ -97,7 +96,7 @@ struct MemoryNotCleared : FakeDevice {
   int clears_ = 0;
 };
 
-// Updates are computed with the learning rate and the clip factor of nobody's step.
+// Updates use the learning rate and the clip factor of an earlier step.
 struct StaleDecision : FakeDevice {
   using FakeDevice::FakeDevice;
   DeviceCode CopyAsync(void* dst, const void* src, int64_t bytes, void* stream) override {
@@ -107,7 +106,7 @@ struct StaleDecision : FakeDevice {
   int decisions_ = 0;
 };
 
-// Instead of a graph the one that was launched before it is, of another run or variant.
+// Launches the previously launched graph, which belongs to another run or variant, in place of the requested one.
 struct AnotherGraph : FakeDevice {
   using FakeDevice::FakeDevice;
   DeviceCode LaunchGraph(void* graph, void* stream) override {
@@ -124,7 +123,7 @@ struct GraphNotLaunched : FakeDevice {
   int launches_ = 0;
 };
 
-// The last bytes of large copies stay behind.
+// Drops the last bytes of large copies.
 struct ShortCopy : FakeDevice {
   using FakeDevice::FakeDevice;
   DeviceCode CopyAsync(void* dst, const void* src, int64_t bytes, void* stream) override {
@@ -144,7 +143,7 @@ Fault FaultOf(std::string name, int budget_percent = 60) {
 }
 void PrintTo(const Fault& fault, std::ostream* os) { *os << fault.name; }
 
-// What the comparison says of two ranks on such devices, "" if it finds nothing.
+// What the comparison says of two ranks on such devices; "" if it finds nothing.
 std::string Verdict(const Fault& fault, bool moe, unsigned seed) {
   const TemporaryFolder folder;
   const PlantFault on_device = [&](TinyRun& run) {
@@ -156,8 +155,8 @@ std::string Verdict(const Fault& fault, bool moe, unsigned seed) {
   return std::string(matrix.Check({.moe = moe, .zero_stage = 3, .budget_percent = fault.budget_percent}).message());
 }
 
-// The same in a process of its own, since numbers that nobody wrote may lead a kernel anywhere: to what is not there,
-// or into the heap.
+// The same in a process of its own: uninitialised numbers may make a kernel access unmapped memory or overwrite the
+// heap.
 std::string Finds(const Fault& fault, bool moe, unsigned seed) {
   return InChild([&] { return Verdict(fault, moe, seed); });
 }

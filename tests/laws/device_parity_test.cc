@@ -1,5 +1,5 @@
-// Law 1 on a device: played on streams of the fake device, cases have the bits of the host's reference, with ranks as
-// threads and as processes.
+// Law 1 on a device: cases played on streams of the fake device have the bits of the reference on the host, with ranks
+// as threads and as processes.
 #include <gtest/gtest.h>
 
 #include <memory>
@@ -26,7 +26,7 @@ TEST_P(DeviceParityTest, SameBitsAsOnTheHost) {
   RunInWorld(
       GetParam(),
       [](ParityMatrix& matrix) {
-        // Some of them: which axes meet makes no difference to streams.
+        // A subset is enough: streams do not depend on which axes are combined.
         const std::vector<Axes> cases = AllPairs();
         const bool few = GetParam().expert_degree > 1;
         const size_t apart = few ? 1 : GetParam().transport == "local" && GetParam().size == 2 ? 2 : 4;
@@ -41,8 +41,8 @@ TEST_P(DeviceParityTest, SameBitsAsOnTheHost) {
       on_device);
 }
 
-// bf16 gradients in the parameters' place, one step skipped. Graphs of that step serve the next but one, too, but for
-// its update.
+// bf16 gradients in their parameters' places, with one skipped step. The graphs recorded in that step are used again
+// two steps later, except for its update.
 TEST(DeviceGradientPlacesTest, SameBitsAsOnTheHost) {
   for (const int world : {1, 2}) {
     TinyRun run{

@@ -1,5 +1,6 @@
-// The real trainer on a device that is fake: data, evaluation, metrics and checkpoints have the host's bits; resuming
-// from one on the other; what the run says when the device fails or numbers go bad.
+// The real trainer on a fake device. Data, evaluation, metrics and checkpoints have the host's bits, and a run resumes
+// on the host from a device's checkpoint and the other way round. Also: what a run reports when the device fails or
+// numbers become non-finite.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -21,7 +22,7 @@ namespace {
 
 using testing::HasSubstr;
 
-// A GPU for each rank of a run.
+// One GPU for each rank of a run.
 class Gpus {
  public:
   explicit Gpus(int ranks, FakeDeviceOptions options = {}) {
@@ -31,7 +32,7 @@ class Gpus {
       apis_.push_back(std::make_unique<FakeDevice>(options));
     }
   }
-  // With this NCCL between them, or a reason why there is none.
+  // Offers the GPUs with this NCCL between them, or with the reason why there is none.
   std::function<DeviceOffer(int)> Offer(
       absl::StatusOr<std::shared_ptr<NcclApi>> nccl = absl::FailedPreconditionError("no NCCL here")) const {
     return [this, nccl](int rank) {
@@ -44,7 +45,7 @@ class Gpus {
     };
   }
 
-  // Steps are put as graphs, which are made once.
+  // Steps run as graphs, each captured once and launched several times.
   void ExpectGraphs() const {
     for (const auto& api : apis_) {
       EXPECT_GT(api->graphs_captured(), 0);
@@ -52,7 +53,7 @@ class Gpus {
     }
   }
 
-  // What a profiler sees: lanes did what a plan's steps are called, and ended it.
+  // What a profiler sees: lanes open ranges named after the plan's steps and close all of them.
   void ExpectRangesOfSteps() const {
     for (const auto& api : apis_) {
       int updates = 0;
@@ -79,7 +80,7 @@ class DeviceTrainerTest : public testing::Test {
   const TemporaryFolder folder_;
 };
 
-// With budgets that make pages rest on the host, on two ranks, with an average of the weights.
+// On two ranks, with an average of the weights and with budgets that make pages rest on the host.
 TEST_F(DeviceTrainerTest, HasTheHostsBits) {
   for (const bool moe : {false, true}) {
     const std::string name = moe ? "moe" : "dense", average = "optimizer.ema_decay=0.9",
@@ -99,7 +100,7 @@ TEST_F(DeviceTrainerTest, HasTheHostsBits) {
     gpus.ExpectRangesOfSteps();
     gpus.ExpectGraphs();
 
-    // Two steps are traced, so put step by step.
+    // Two steps are traced, so they are not launched as graphs but step by step.
     const TrainConfig by_nccl = Config(moe, name + "_nccl", {"device=CUDA", average, pages, "output.trace_steps=2"});
     const auto nccl = std::make_shared<FakeNccl>();
     const Gpus connected(2);
@@ -119,7 +120,7 @@ TEST_F(DeviceTrainerTest, NcclThatCannotBeHadIsAnErrorOnlyWhereItIsInsistedOn) {
   EXPECT_EQ(outcome.status().message(), "communication.device_transport: wanted NCCL, but no NCCL here");
 }
 
-// Each would wait for the other elsewhere.
+// Each would wait for the other in a different collective.
 TEST_F(DeviceTrainerTest, RanksWithAndWithoutAGpuDoNotTrainTogether) {
   const TrainConfig config = Config(false, "mixed", {"device=AUTO"});
   const Gpus gpus(2);
@@ -156,7 +157,7 @@ TEST_F(DeviceTrainerTest, AFailingDeviceIsNamedWithRankStepAndOp) {
                             "behind it: GPU 0 .Fake H200., .*error 214.*"));
 }
 
-// The diagnosis plays the step again and looks at what every op has made.
+// To find the tensor, the diagnosis plays the step again and looks at the output of every op.
 TEST_F(DeviceTrainerTest, NumbersThatGoBadAreFoundAsOnTheHost) {
   const std::vector<std::string> diverging = {"optimizer.adamw.learning_rate=1e30", "optimizer.schedule.warmup_steps=0",
                                               "optimizer.skipped_steps_max=0"};

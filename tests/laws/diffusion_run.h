@@ -1,4 +1,4 @@
-// What the law tests of diffusion train, and what is compared of their runs (trainer_run.h).
+// What the diffusion law tests train and compare (runs are those of trainer_run.h).
 #ifndef ANGEL_PTM_TESTS_LAWS_DIFFUSION_RUN_H_
 #define ANGEL_PTM_TESTS_LAWS_DIFFUSION_RUN_H_
 
@@ -48,13 +48,13 @@ numerics { threads_per_rank: 1 }
 checkpoint { every_steps: 0 }
 )";
 
-// As --set: of the device bytes that each of two ranks takes without a budget, a share.
+// A --set override: a device budget of `share` of the bytes that each of two ranks takes without a budget.
 std::string DeviceBudget(const TrainConfig& config, double share);
 
-// Every state that the newest checkpoint has, by unit and name: "blocks.0 ema".
+// Every state in the newest checkpoint, by unit and name: "blocks.0 ema".
 std::map<std::string, std::vector<float>> StatesOf(const TrainConfig& config);
 
-// Every file that the run sampled of itself at a step, by name.
+// Every file that the run's own sampling wrote at a step, by name.
 std::map<std::string, std::string> SamplesOf(const TrainConfig& config, int64_t step);
 
 }  // namespace angel_ptm

@@ -1,5 +1,5 @@
-// Law 1 for diffusion: the real trainer on images and captions, and on latents and text states, with an average of the
-// weights.
+// Law 1 for diffusion: the real trainer on images with captions, and on latents with text states, both with an average
+// of the weights.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -53,7 +53,7 @@ struct Family {
   const char* model;
   std::vector<std::string> objective;  // fields of the model's that differ
 };
-// The first two take all paths but those of flows, which generate_images_test trains.
+// The first two cover all paths except those of flows, which generate_images_test trains.
 std::vector<Family> Families() {
   return FewerIfSanitized<Family>(
       2, {{"BucketsOfHunyuanDit", kTinyHunyuanDit, {"model.hunyuan_dit.bucket=4x12", "model.hunyuan_dit.bucket=6x8"}},
@@ -65,7 +65,7 @@ std::vector<Family> Families() {
           {"HunyuanDit", kTinyHunyuanDit, {}}});
 }
 
-// The family, and what is computed in.
+// The family and the compute type.
 class DitParity : public testing::TestWithParam<std::tuple<Family, const char*>> {
  protected:
   static void SetUpTestSuite() {
@@ -77,7 +77,7 @@ class DitParity : public testing::TestWithParam<std::tuple<Family, const char*>>
     std::filesystem::create_directory(latents);
     OrDie(WriteTinyLatents(latents + "/train.safetensors", shape, 13, 1));
     OrDie(WriteTinyLatents(latents + "/validation.safetensors", shape, 4, 2));
-    // Buckets, and the same as runs of one size have them.
+    // Samples of two bucket sizes, and the same samples again as data of a run of one size.
     for (const auto& [height, width] : {std::pair(4, 12), std::pair(6, 8)}) {
       shape.height = height, shape.width = width;
       const std::string size = absl::StrCat(height, "x", width);
@@ -138,12 +138,13 @@ TEST_P(DitParity, SameBitsForStagesBudgetsAndResume) {
   EXPECT_EQ(StatesOf(resumed), states);
 }
 
-// Steps of a bucket have the bits of a run of that size on its samples, and so have what it samples in that size.
+// A step of a bucket has the bits of a run of that size on the same samples. So have the samples that it draws in that
+// size.
 TEST_P(DitParity, StepsOfABucketAreThoseOfItsSize) {
   if (!HasBuckets()) GTEST_SKIP() << "of buckets";
   if (kSanitized) GTEST_SKIP() << "no path of its own";
-  // Each bucket has one step in an epoch, whose samples are its own from the first on in the order of their numbers in
-  // the run: so the run's first step is that of a run of one size.
+  // Each bucket has one step in an epoch and takes its own samples in the order of their numbers in the run, from the
+  // first on. So the run's first step equals that of a run of one size.
   const std::vector<std::string> one_step = {"steps=1",
                                              "optimizer.schedule.warmup_steps=0",
                                              "evaluation.every_steps=0",
@@ -189,10 +190,11 @@ TEST_P(DitParity, StepsOfABucketAreThoseOfItsSize) {
   EXPECT_EQ(seen.size(), 3u);
 }
 
-// The loss of held-out samples is that of all sizes by how many samples each has, of the steps of runs of one size.
+// The validation loss over all sizes is the mean of the losses of runs of one size, weighted by how many samples each
+// size has.
 TEST_P(DitParity, ValidationLossIsOfAllBuckets) {
   if (!HasBuckets()) GTEST_SKIP() << "of buckets";
-  // Weights that stay as they are made.
+  // The weights stay as initialised.
   const std::vector<std::string> still = {"steps=1", "optimizer.schedule.warmup_steps=0",
                                           "optimizer.adamw.learning_rate=1e-30", "evaluation.weights=LAST"};
   const auto loss = [&](TrainConfig config, const std::string& run, int64_t sequences) {
@@ -217,18 +219,18 @@ TEST_P(DitParity, ValidationLossIsOfAllBuckets) {
   const double of_first = loss(first, "first", 64), of_other = loss(other, "other", 64);
   EXPECT_GT(std::abs(of_first - of_other), 1e-3 * of_first);
   EXPECT_NEAR(loss(all, "all", 64), (4 * of_first + 5 * of_other) / 9, 1e-6 * of_first);
-  // Of three, by counts of 4 and 5, one and two.
+  // Three samples, divided by the counts 4 and 5: one and two.
   const double some = (loss(first, "first", 1) + 2 * loss(other, "other", 2)) / 3;
   EXPECT_NEAR(loss(all, "all", 3), some, 1e-6 * some);
 }
 
-// A run that samples itself goes on with the same bits, and its samples are the same bits whatever the memory.
+// Sampling during a run changes no bit of the training, and the samples have the same bits whatever the memory.
 TEST_P(DitParity, SamplesChangeNoBitAndAreTheSame) {
   if (!HasImageLibraries()) GTEST_SKIP() << "a build without image libraries";
   const std::vector<std::string> sampling = {"sampling.every_steps=2", "sampling.guidance=2"};
   const auto with = [&](std::vector<std::string> overrides) {
     overrides.insert(overrides.end(), sampling.begin(), sampling.end());
-    // Of one more than two ranks make at a time.
+    // One prompt more than two ranks sample at a time.
     for (int i = 0; i < 3; ++i) {
       overrides.push_back(
           absl::StrCat("sampling.prompt=", OfImages() ? std::string(TinyImages()[i].chinese) : absl::StrCat(i)));
@@ -245,7 +247,8 @@ TEST_P(DitParity, SamplesChangeNoBitAndAreTheSame) {
   EXPECT_EQ(first.size(), OfImages() ? 5u : HasBuckets() ? 2u : 1u);
   EXPECT_NE(first, last);
 
-  // A run that ends at a sampling step and goes on, in little memory, with what a killed one left beyond.
+  // A run that ends at a sampling step and goes on in little memory, past the samples that a killed run left at a later
+  // step.
   Trained("sampled_again", with({"steps=4", "checkpoint.every_steps=4"}));
   std::filesystem::create_directories(SamplesFolder(Config("sampled_again").output().directory(), 99));
   const TrainConfig again = Trained("sampled_again", with({Budget(0.6)}), /*resume=*/true);
@@ -254,7 +257,7 @@ TEST_P(DitParity, SamplesChangeNoBitAndAreTheSame) {
   EXPECT_FALSE(std::filesystem::exists(SamplesFolder(again.output().directory(), 99)));
 }
 
-// What they are is tested by itself; here, that the run's loss has them, the same in any world.
+// Other tests cover what the objectives compute. Here: they enter the run's loss, with the same value in any world.
 TEST_P(DitParity, ObjectivesReachTheLossInEveryWorld) {
   if (OfImages() && std::get<0>(GetParam()).objective.empty()) GTEST_SKIP() << "of flows there is neither";
   const std::string family = OfImages() ? "model.dit." : "model.hunyuan_dit.";
@@ -264,7 +267,7 @@ TEST_P(DitParity, ObjectivesReachTheLossInEveryWorld) {
     return Losses(Trained(absl::StrCat(run, world_size), overrides, /*resume=*/false, world_size))[0];
   };
   const double with = first_loss("objective", {}, 2);
-  // Its two parts are those of the whole step.
+  // The loss is the sum of its two parts.
   const auto number = [&](int world_size, const std::string& name) {
     const std::string line =
         Slurp(Config(absl::StrCat("objective", world_size)).output().directory() + "/metrics.jsonl");
@@ -276,7 +279,7 @@ TEST_P(DitParity, ObjectivesReachTheLossInEveryWorld) {
   EXPECT_NEAR(number(2, "loss_mse") + number(2, "loss_bound"), with, 1e-12 * with);
   EXPECT_GT(std::abs(first_loss("plain", {"noise_offset=0"}, 2) - with), 1e-4 * with);
   EXPECT_GT(std::abs(first_loss("of_mean", {"variance_weight=0"}, 2) - with), 1e-4 * with);
-  // Every image has its own noise and time; only sums have another order.
+  // Every image has its own noise and time, so only the order of sums differs.
   for (const int world_size : {1, 3}) {
     EXPECT_NEAR(first_loss("objective", {}, world_size), with, 1e-6 * with);
     EXPECT_NEAR(number(world_size, "loss_mse"), number(2, "loss_mse"), 1e-6 * with);

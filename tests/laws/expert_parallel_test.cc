@@ -1,5 +1,5 @@
-// Experts split over ranks: what a run learns is that of one whose ranks have all of them, within rounding; and, with
-// its own order of sums, it keeps law 1 and law 3.
+// Experts split over ranks: within rounding, a run learns what a run learns whose ranks have all experts. It keeps laws
+// 1 and 3, relative to its own order of sums.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -16,7 +16,7 @@
 namespace angel_ptm {
 namespace {
 
-// Of the wider experts, split or not.
+// A run of the wider experts, whether split or not.
 TinyRun SplitRun(int world, int degree) {
   TinyRun run = RunOn(/*moe=*/true, world);
   run.shape = TinyMoe(/*expert_degree=*/2);
@@ -25,7 +25,7 @@ TinyRun SplitRun(int world, int degree) {
   return run;
 }
 
-// What ranks make of a token is rounded before it is summed, so that even the first loss is another. Measured on AVX2:
+// What the ranks compute for a token is rounded before it is summed, so even the first loss differs. Measured on AVX2:
 // 3.4e-9.
 constexpr double kFirstLossOfSplit = 1e-7;
 bool TolerableOfSplit(Disagreement d) {
@@ -41,7 +41,7 @@ TinyResult TrainSplit(const TinyRun& run, int world) {
   return {.losses = none, .norms = none};
 }
 
-// Units of one weight each, as those of both.
+// Joins units of one weight each, so that runs with split and with whole experts have the same units.
 TinyResult Joined(TinyResult result, const TinyRun& run) {
   const Graph graph = TinyGraph(run);
   TinyResult joined = result;
@@ -67,7 +67,7 @@ TEST(ExpertParallelTest, LearnsWhatRanksWithAllExpertsLearn) {
   }
 }
 
-// Law 3: saved with one degree, continued with another, or without.
+// Law 3: a checkpoint saved with one degree is continued with another, or without splitting.
 TEST(ExpertParallelTest, ContinuesWithAnotherDegree) {
   const TinyResult alone = TrainSplit(SplitRun(1, 1), 1);
   struct Part {
@@ -93,8 +93,8 @@ TEST(ExpertParallelTest, ContinuesWithAnotherDegree) {
   }
 }
 
-// Behind step 0, whose update is skipped, gates become zeros: then all experts are equally likely, and of those the
-// first are chosen. The step after that is the last.
+// Sets the gates to zero after step 0, whose update is skipped. All experts are then equally likely, and the first ones
+// are chosen. The next step is the last.
 TinyRun WithEqualGates(TinyRun run) {
   run.steps = 2;
   run.skipped_step = 0;
@@ -118,7 +118,7 @@ TinyRun WithEqualGates(TinyRun run) {
   return run;
 }
 
-// Which experts of the first layer were trained, by the first moments of one of their weights.
+// Which experts of the first layer were trained, judged by the first moments of one of their weights.
 std::vector<bool> TrainedExperts(const TinyResult& result, const TinyRun& run, const std::string& unit) {
   const Graph graph = TinyGraph(run);
   const auto is_it = [&](const Unit& u) { return u.name == unit; };
@@ -132,7 +132,7 @@ std::vector<bool> TrainedExperts(const TinyResult& result, const TinyRun& run, c
   return trained;
 }
 
-// Nothing is dropped and nothing overflows, though with two places one has all tokens and the other none.
+// No token is dropped and nothing overflows if, of two places, one gets all tokens and the other none.
 TEST(ExpertParallelTest, AllTokensMayGoToOneRank) {
   const TinyResult alone = TrainSplit(WithEqualGates(SplitRun(1, 1)), 1);
   for (const int degree : {2, 4}) {
@@ -145,7 +145,7 @@ TEST(ExpertParallelTest, AllTokensMayGoToOneRank) {
   }
 }
 
-// In step 1 rank 1 of a group hears rank 0's rows twice instead of its own.
+// In step 1, rank 1 of a group receives rank 0's rows twice, also in the place of its own.
 class RowsTwice final : public ForwardingCommunicator {
  public:
   RowsTwice(Communicator& inner, std::string what) : ForwardingCommunicator(inner), what_(std::move(what)) {}
@@ -196,7 +196,8 @@ TEST(ExpertParallelTest, LockFreeUpdatesOfParts) {
   }
 }
 
-// An evaluation is played between steps in the same arenas, by a plan that may have put other things elsewhere.
+// The first-expert numbers are written anew for every step: an evaluation between steps uses the same arenas with
+// another plan, which may overwrite them.
 TEST(ExpertParallelTest, FirstExpertsAreWrittenForEveryStep) {
   TinyRun run = SplitRun(2, 2);
   const TinyResult wanted = TrainSplit(run, 2);

@@ -1,4 +1,4 @@
-// Law 1 where a step's gradients are bf16 and rest in the places of their parameters.
+// Law 1 where a step's gradients are bf16 and rest in their parameters' places.
 #include <gtest/gtest.h>
 
 #include <string>
@@ -21,7 +21,8 @@ TinyRun Narrow(bool moe) {
   return run;
 }
 
-// One rank's sum over ranks of one micro-batch is what it was.
+// With one rank and one micro-batch, bf16 gradients give the bits of fp32 gradients: nothing is summed, so nothing is
+// rounded.
 TEST(GradientPlacesTest, OneRankComputesWhatItDoesWithFp32Gradients) {
   for (const bool moe : {false, true}) {
     TinyRun run = Narrow(moe);
@@ -62,7 +63,7 @@ TEST(GradientPlacesTest, SameBitsWhereverTheyRest) {
   }
 }
 
-// Whatever the gradients are, a skipped step leaves the parameters that the master copy makes.
+// A skipped step keeps the parameters that the master copy gives, although gradients took their places.
 TEST(GradientPlacesTest, ASkippedStepChangesNothing) {
   for (const int world : {1, 2}) {
     for (const int percent : {100, 35}) {
@@ -78,7 +79,7 @@ TEST(GradientPlacesTest, ASkippedStepChangesNothing) {
       const TinyResult skipped = OrDie(TrainLocally(run, world));
       EXPECT_EQ(skipped.parameters, before.parameters);
       EXPECT_EQ(skipped.moments, before.moments);
-      // Beside the next step's first micro-batch, which takes the place again.
+      // The same where the update runs beside the next step's first micro-batch, which takes the places again.
       run.steps = 4;
       const TinyResult apart = OrDie(TrainLocally(run, world));
       run.join = true;

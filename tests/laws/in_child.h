@@ -1,4 +1,4 @@
-// What a function says in a process of its own: faults that are planted may lead it anywhere.
+// Runs a function in a child process: a planted fault may make it do anything.
 #ifndef ANGEL_PTM_TESTS_LAWS_IN_CHILD_H_
 #define ANGEL_PTM_TESTS_LAWS_IN_CHILD_H_
 
@@ -7,7 +7,8 @@
 
 namespace angel_ptm {
 
-// Its text, or "signal 11" of what ended it: "signal 14" if it took longer than so many seconds, 0 for no limit.
+// Returns the text that `speak` returned, or "signal 11" if that signal ended the process. A process that takes longer
+// than `seconds_max` (0: no limit) ends with "signal 14".
 std::string InChild(const std::function<std::string()>& speak, unsigned seconds_max = 0);
 
 }  // namespace angel_ptm

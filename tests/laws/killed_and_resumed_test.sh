@@ -1,10 +1,9 @@
 #!/bin/bash
-# killed_and_resumed_test.sh <program> [<mpirun...>]: SIGKILL in the middle of a run of the real program, twice; resumed,
-# it ends with the numbers and the weights of a run nobody killed. A dense model without accumulation and a mixture of
-# experts with it; every part of a killed run has another ZeRO stage, page size and device budget, at which pages move, and
-# the last one keeps state in files.
-# With mpirun one of its two ranks is killed and mpirun ends the other; without, the two ranks are threads of one
-# process. The run goes on with the other transport once.
+# killed_and_resumed_test.sh <program> [<mpirun...>]: the real program is killed by SIGKILL in the middle of a run,
+# twice. Resumed, it ends with the numbers and the weights of a run that was never killed. Models: a dense one without
+# accumulation, a mixture of experts with it. Every part of a killed run has another ZeRO stage, page size and device
+# budget, at which pages move; the last part keeps state in files. With mpirun, one of its two ranks is killed and
+# mpirun ends the other, and the second part runs as threads. Without, all parts are two threads of one process.
 set -u
 source "$(dirname -- "${BASH_SOURCE[0]}")/../support/processes.sh"
 program=$1
@@ -13,7 +12,7 @@ mpirun=("$@")
 readonly STEPS=240
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-# The log last written to comes last, where a shortened output still has it.
+# The log written last is printed last, where a truncated output still shows it.
 fail() { { ls -tr "$folder"/*.log | xargs tail -n 20; echo "FAILED: $*"; } >&2; exit 1; }
 
 mkdir "$folder/text"
@@ -38,11 +37,11 @@ dense=()
 moe=(--set model.hunyuan_lm.num_experts=4 --set model.hunyuan_lm.moe_topk=2
      --set model.hunyuan_lm.router_aux_loss_coefficient=0.01 --set model.hunyuan_lm.tie_word_embeddings=true
      --set batch.global_batch_sequences=4)
-# Between processes each has half of the experts.
+# With processes, each has half of the experts.
 [ ${#mpirun[@]} -gt 0 ] && moe+=(--set sharding.expert_degree=2)
 
-# budget <percent> <arguments...>: the --set of a device budget of that share of the bytes the run would take, at which
-# its pages move.
+# budget <percent> <arguments...>: prints the --set of a device budget of <percent> of the bytes that the run would
+# take. Pages move at such a budget.
 budget() {
   local percent=$1 bytes
   shift
@@ -52,7 +51,8 @@ budget() {
     grep -Eq 'copy-in .* [1-9][0-9]* move' || fail "nothing moves at $bytes device bytes"
   echo "--set=memory.device_bytes=$bytes"
 }
-# files <device budget> <arguments...>: the --set of the least host budget that works, with all other state in files.
+# files <device budget> <arguments...>: prints the --set of the least host budget that works, with all other state in
+# files.
 files() {
   local bytes directory=$folder
   [[ -w /dev/shm ]] && directory=/dev/shm
@@ -62,7 +62,7 @@ files() {
   [[ -n $bytes ]] || fail "no host budget is named: $*"
   echo "${nvme[@]}" "--set=memory.host_bytes=$bytes"
 }
-# train <name> <transport> <arguments...>: the command in `command`.
+# train <name> <transport> <arguments...>: puts the command into `command`.
 train() {
   local name=$1 transport=$2
   shift 2
@@ -77,8 +77,8 @@ steps_done() {
   local file=$folder/$1/metrics.jsonl
   if [[ -e $file ]]; then grep -c step "$file"; else echo 0; fi
 }
-# kill_part_of <name> <resumes>: starts `command` and kills one process of the program once it has done some steps after
-# having resumed that many times in all.
+# kill_part_of <name> <resumes>: starts `command` and kills one process of the program once the run has resumed
+# <resumes> times in all and done some steps since.
 kill_part_of() {
   local name=$1 resumes=$2 started first
   echo "== ${command[*]##*/}"
@@ -98,9 +98,9 @@ kill_part_of() {
   echo "killed at step $(steps_done "$name")"
   [ "$(steps_done "$name")" -lt $STEPS ] || fail "the run was over when it was killed"
 }
-# What law 1 fixes of metrics.jsonl.
+# The numbers of metrics.jsonl that law 1 fixes.
 numbers() { grep -oE '"(step|loss|grad_norm|learning_rate|expert_balance|validation_[a-z_]*)": [^,}]+' "$1/metrics.jsonl"; }
-# same_weights <name> <name>: of the two runs' last checkpoints.
+# same_weights <name> <name>: whether the two runs' last checkpoints have the same weights.
 same_weights() {
   local file last
   last=$(printf 'checkpoints/step-%08d' $STEPS)
@@ -109,7 +109,7 @@ same_weights() {
   done
 }
 
-# check <name> <arguments...>: of one model.
+# check <name> <arguments...>: the whole test for one model.
 check() {
   local name=$1 transport=local resumed file
   shift
@@ -139,7 +139,7 @@ check() {
   diff <(numbers "$folder/$name.straight") <(numbers "$folder/$name.killed") > "$folder/difference.log" ||
     fail "the numbers differ"
   same_weights "$name.straight" "$name.killed" || fail "the weights differ"
-  # The comparison itself must not pass a flipped bit.
+  # The comparison itself must detect a flipped bit.
   file=$(ls "$folder/$name.killed/checkpoints/step-$(printf %08d $STEPS)"/*.safetensors | head -n 1)
   printf '\xff\xff' | dd of="$file" bs=1 seek=$(($(stat -c %s "$file") / 2)) conv=notrunc status=none
   same_weights "$name.straight" "$name.killed" > /dev/null && fail "the comparison of weights finds nothing"

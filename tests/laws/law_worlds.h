@@ -28,8 +28,8 @@ inline std::ostream& operator<<(std::ostream& os, const LawWorld& world) {
 
 std::vector<LawWorld> LawWorlds();
 
-// Hands `check` a matrix whose cases train in the world, with a fault planted if there is one. With MPI rank 0 alone
-// compares, and the ranks leave together.
+// Calls `check` with a matrix whose cases train in the world, with the fault planted if there is one. With MPI, only
+// rank 0 compares, and the ranks leave together.
 void RunInWorld(const LawWorld& world, const std::function<void(ParityMatrix&)>& check, const PlantFault& plant = {});
 
 }  // namespace angel_ptm

@@ -1,5 +1,6 @@
-// Law 2, lock-free parity: with no staleness allowed the lock-free update has the synchronous one's bits, wherever
-// state rests; with some, no unit's parameters lag by more, all ranks agree on what lags, and the loss stays near.
+// Law 2, lock-free parity. With no staleness allowed, the lock-free update has the bits of the synchronous one wherever
+// state rests. With staleness, no unit's parameters lag by more than is allowed, all ranks agree on what lags, and the
+// loss stays near the synchronous one.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -17,8 +18,8 @@
 namespace angel_ptm {
 namespace {
 
-// Where a lock-free run's state rests: parameters and gradients on the device as far as the budget reaches, the rest of
-// them on the host, and the optimizer's states there or, with `file`, all in a file.
+// Where a lock-free run's state rests: parameters and gradients on the device as far as the budget reaches and
+// otherwise on the host; the optimizer's states on the host or, with `file`, all in a file.
 struct Homes {
   int device_percent = 60;
   bool file = false;
@@ -47,7 +48,7 @@ TEST(LockFreeTest, WithoutStalenessItHasTheSynchronousBits) {
   for (const bool moe : {false, true}) {
     for (const int world : FewerIfSanitized(1, {2, 1})) {
       for (const bool bf16 : {false, true}) {
-        // So that any two of model, world, type, file and budget meet.
+        // Chosen so that any two values of model, world, type, file and budget meet in a case.
         const bool file = (moe == (world == 2)) != bf16;
         const int percent = moe != bf16 ? 80 : 35;
         SCOPED_TRACE(absl::StrCat(moe ? "MoE" : "dense", ", ", world, " ranks, ", bf16 ? "bf16" : "fp32",
@@ -86,9 +87,9 @@ TEST(LockFreeTest, ItIsResumedBitForBitWhereItWasDrained) {
 TEST(LockFreeTest, SabotageIsFound) {
   const TinyRun run = Synchronous(TinyMoe());
   const TinyResult wanted = Trained(run, 2);
-  // Parameters that are published one step late.
+  // Parameters are published one step late.
   EXPECT_NE(Trained(LockFree(run, 1, {}, 2), 2).Difference(wanted), "");
-  // Gradients that never arrive; a mailbox with something in it that was emptied before.
+  // Gradients never arrive: a mailbox that already holds some is cleared.
   TinyRun lost = LockFree(run, 0, {}, 2);
   lost.tamper = [](const Graph&, const Layout& layout, const Machine& machine, int64_t step, int micro) {
     for (const StateView& view : StateViews(layout, machine)) {
@@ -97,7 +98,7 @@ TEST(LockFreeTest, SabotageIsFound) {
     }
   };
   EXPECT_NE(Trained(lost, 2).Difference(wanted), "");
-  // Of the optimizer's states one that was not there when its unit was swept.
+  // One of the optimizer's states is missing when its unit is swept.
   TinyRun stale = LockFree(run, 0, {}, 2);
   stale.tamper = [](const Graph&, const Layout& layout, const Machine& machine, int64_t step, int micro) {
     for (const StateView& view : StateViews(layout, machine)) {
@@ -108,7 +109,7 @@ TEST(LockFreeTest, SabotageIsFound) {
   EXPECT_NE(Trained(stale, 2).Difference(wanted), "");
 }
 
-// One step late whatever the drive's speed: the same bits in every run.
+// With a bound of one step, updates are one step late whatever the drive's speed: every run has the same bits.
 TEST(LockFreeTest, OneStepOfStalenessRepeats) {
   const TinyRun run = LockFree(Synchronous(TinyDense()), 1, {60, true}, 2);
   TinyRun slow = run;
@@ -133,7 +134,7 @@ TEST(LockFreeTest, ASlowDriveIsWaitedForWhereTheBoundDemandsIt) {
   const double step_seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() / static_cast<double>(kSteps);
   TinyRun slow = LockFree(run, kBound, {60, true}, 2);
-  // Reading, and writing beside it, what updates need takes about three steps.
+  // Reading what the updates need takes about three steps, and so does writing it, which runs beside the reading.
   TinyRun short_one = slow;
   short_one.steps = 1;
   slow.file_bytes_per_second = static_cast<double>(Trained(short_one, 2).file_arena_bytes) / (3 * step_seconds);
@@ -147,18 +148,18 @@ TEST(LockFreeTest, ASlowDriveIsWaitedForWhereTheBoundDemandsIt) {
   }
   EXPECT_GT(seen[kBound], 0) << "the bound was not reached";
   EXPECT_GT(result.wait_seconds, 0);
-  // Gradients of several steps were taken at once.
+  // An update took the gradients of several steps together.
   for (const int64_t updates : result.unit_updates) {
     EXPECT_LT(updates, kSteps);
     EXPECT_GE(updates, kSteps / (2 * kBound));
   }
-  // It learns as the synchronous run does.
+  // The run learns as well as the synchronous one.
   const double before = MeanOfLast(synchronous.losses, kSteps), after = MeanOfLast(synchronous.losses, 4);
   EXPECT_LT(after, before) << "nothing was learned";
   EXPECT_NEAR(MeanOfLast(result.losses, 4), after, 0.15 * after);
 }
 
-// Where more staleness is allowed, fewer units are under way at a time, in less memory.
+// Where more staleness is allowed, fewer units are in flight at a time, which takes less memory.
 TEST(LockFreeTest, UnitsTakeTurnsWhereTheBoundAllowsIt) {
   constexpr int kBound = 6;
   TinyRun run = Synchronous(TinyDense());
@@ -177,7 +178,7 @@ TEST(LockFreeTest, UnitsTakeTurnsWhereTheBoundAllowsIt) {
   EXPECT_LT(MeanOfLast(few.losses, 3), few.losses[0]) << "nothing was learned";
 }
 
-// A skipped step delivers nothing and is waited for by nobody.
+// A skipped step delivers no gradients, and nobody waits for it.
 TEST(LockFreeTest, ASkippedStepChangesNoBit) {
   for (const int max_staleness : {0, 1}) {
     TinyRun run = LockFree(Synchronous(TinyDense()), max_staleness, {}, 2);

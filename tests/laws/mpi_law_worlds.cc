@@ -18,7 +18,7 @@ std::vector<LawWorld> LawWorlds() {
 
 void RunInWorld(const LawWorld& world, const std::function<void(ParityMatrix&)>& check, const PlantFault& plant) {
   MpiWorld& mpi = TestMpiWorld();
-  // As if nodes were machines: messages across, direct reads inside.
+  // As if nodes were machines: messages between nodes, direct reads inside.
   const bool on_machines = world.transport == "machines";
   const MpiTransport transport = on_machines                     ? MpiTransport::kAuto
                                  : world.transport == "messages" ? MpiTransport::kMessages

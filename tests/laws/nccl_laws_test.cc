@@ -1,5 +1,5 @@
-// Law 1 where NCCL carries units' collectives: the host's bits; and faults of a runtime that uses it, planted in the
-// fake device and the fake NCCL, which the comparison, or a sentence, must tell.
+// Law 1 where NCCL carries the units' collectives: the run has the host's bits. Faults of a runtime that uses NCCL are
+// planted in the fake device and the fake NCCL; the comparison or an error message must reveal them.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -22,7 +22,7 @@
 namespace angel_ptm {
 namespace {
 
-// Runs with a GPU for each rank, and this NCCL between them.
+// Gives each rank of a run a GPU, with this NCCL between them.
 PlantFault OnGpus(const std::shared_ptr<FakeNccl>& nccl, LaunchDeviceSum sum, unsigned seed) {
   return [nccl, sum, seed](TinyRun& run) {
     run.device_kernels = &FakeDeviceKernels();
@@ -61,7 +61,7 @@ INSTANTIATE_TEST_SUITE_P(Ranks, NcclParityTest,
                                                world.expert_degree);
                          });
 
-// Calls begin before what they send is there.
+// Calls begin before their input is there.
 struct ProducerNotAwaited : WithStrayStreams {
   void Put(std::shared_ptr<Group> group, void* stream) override {
     Stray& stray = StrayOf(stream);
@@ -70,7 +70,7 @@ struct ProducerNotAwaited : WithStrayStreams {
   }
 };
 
-// What is behind a call on its stream, an event too, is reached before the call is done.
+// Work that follows a call on its stream, events included, is reached before the call is done.
 struct ResultReadEarly : WithStrayStreams {
   void Put(std::shared_ptr<Group> group, void* stream) override {
     Stray& stray = StrayOf(stream);
@@ -79,14 +79,14 @@ struct ResultReadEarly : WithStrayStreams {
   }
 };
 
-// Blocks land where those of other ranks belong: sums in another order.
+// Blocks are received in the places of other ranks' blocks, so sums have another order.
 struct WrongPeers : FakeNccl {
   NcclCode Receive(void* dst, int64_t bytes, int peer, void* comm, void* stream) override {
     return FakeNccl::Receive(dst, bytes, (2 * RankOf(comm) - peer + 3) % 3, comm, stream);
   }
 };
 
-// What is received begins an element late.
+// Received data begins one element too late.
 struct ReceivedInTheWrongPlace : FakeNccl {
   NcclCode Receive(void* dst, int64_t bytes, int peer, void* comm, void* stream) override {
     return FakeNccl::Receive(static_cast<std::byte*>(dst) + 4, bytes - 4, peer, comm, stream);
@@ -107,13 +107,13 @@ NcclFault NcclFaultOf(std::string name) {
   return {std::move(name), [] { return std::make_shared<Nccl>(); }};
 }
 
-// The ranks' own addends count twice, those of rank 0 never.
+// Each rank's own addend counts twice; that of rank 0 does not count.
 void SumOfTheWrongBlocks(const OrderedSumArgs& args, void* stream) {
   OrderedSumArgs wrong = args;
   wrong.own_rank = 0;
   LaunchFakeSum(wrong, stream);
 }
-// What the comparison says of three ranks, "" if it finds nothing.
+// What the comparison says of three ranks; "" if it finds nothing.
 std::string NcclVerdict(const NcclFault& fault, bool moe) {
   const TemporaryFolder folder;
   ParityMatrix matrix(
@@ -146,7 +146,7 @@ TEST(NcclFaultControlTest, NoFaultIsNotFound) {
   }
 }
 
-// What a run of three ranks ends with, dense and without a budget.
+// How a run of three ranks ends: a dense model without a budget.
 std::string EndOf(const std::shared_ptr<FakeNccl>& nccl, int64_t rank_1_fails_at_kernel) {
   TinyRun run{.shape = TinyDense(), .zero_stage = 3};
   OnGpus(nccl, &LaunchFakeSum, /*seed=*/1)(run);
@@ -163,7 +163,7 @@ struct AbortMissing : FakeNccl {
 };
 constexpr int64_t kSomeKernel = 60;
 
-// A rank whose GPU fails leaves calls that its peers wait in, on their devices.
+// A rank whose GPU fails abandons calls in which its peers' devices wait.
 TEST(NcclRunTest, ARankThatFailsEndsItsPeersWaits) {
   const auto ends = [](const std::shared_ptr<FakeNccl>& nccl, unsigned seconds) {
     return InChild([&] { return EndOf(nccl, kSomeKernel); }, seconds);
@@ -172,7 +172,7 @@ TEST(NcclRunTest, ARankThatFailsEndsItsPeersWaits) {
   EXPECT_EQ(ends(std::make_shared<AbortMissing>(), 2), "signal 14");
 }
 
-// A rank gathers less than its peers, once.
+// Once, a rank gathers less than its peers.
 struct FewerBytes : FakeNccl {
   NcclCode AllGather(const void* src, void* dst, int64_t bytes, void* comm, void* stream) override {
     const bool fewer = RankOf(comm) == 2 && ++gathers_ == 5;

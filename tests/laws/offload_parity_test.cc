@@ -12,9 +12,10 @@
 namespace angel_ptm {
 namespace {
 
-// A world trains every `step`-th of the pairs from `first` on: all of them, but of many ranks on few cores, that is of
-// four and of eight, each by one transport; where experts are split those of MoE. With sanitizers the three worlds of
-// threads share them, and those of MPI of even and of odd size, and of one size once more by transport.
+// A world trains every `step`-th pair from `first` on. Most worlds train all pairs; where experts are split, those of
+// MoE. Of four and of eight ranks, which are many for few cores, each transport trains one half. With sanitizers, the
+// three worlds of threads share the pairs. So do the MPI worlds, by whether their size is even or odd and then by
+// transport.
 struct Share {
   size_t first = 0, step = 1;
 };
@@ -46,7 +47,7 @@ TEST_P(OffloadParityTest, SameBitsForAllPairsOfAxes) {
   });
 }
 
-// Where the update and the next micro-step fit the budget with all prefetching, but the two joined do not.
+// The update and the next micro-step each fit the budget with full prefetching, but the two joined do not.
 TEST_P(OffloadParityTest, JoinsThoughLessComesEarly) {
   if (GetParam().size != 3) GTEST_SKIP() << "such a budget is known for three ranks";
   RunInWorld(GetParam(), [](ParityMatrix& matrix) {

@@ -1,5 +1,5 @@
-// Law 4: ranks that plan different sequences of collectives are stopped before step 0, and every rank says what the
-// difference is.
+// Law 4: ranks that plan different sequences of collectives are stopped before step 0, and every rank names the
+// difference.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -80,7 +80,7 @@ INSTANTIATE_TEST_SUITE_P(
                   "#1 barrier before sample 0, tokenizer "}),
     [](const auto& test) { return test.param.name; });
 
-// By the degree ranks form groups before there is a plan to compare.
+// The degree decides the ranks' groups before there is a plan to compare.
 TEST(OneDegreeTest, AnotherIsNamedBeforeThereAreGroups) {
   const TemporaryFolder folder;
   PrepareTinyText(folder.path());
@@ -93,7 +93,7 @@ TEST(OneDegreeTest, AnotherIsNamedBeforeThereAreGroups) {
   }
 }
 
-// The names of the calls on one communicator.
+// Records the names of the calls on one communicator.
 class Listening final : public ForwardingCommunicator {
  public:
   Listening(Communicator& inner, std::set<std::string>& names) : ForwardingCommunicator(inner), names_(names) {}
@@ -119,7 +119,8 @@ class Listening final : public ForwardingCommunicator {
   std::set<std::string>& names_;
 };
 
-// What a transport with two verbs could not do is not asked of the communicator of the units' data, law 4 apart.
+// The communicator for the units' data needs only two verbs, apart from the checks of law 4: control data travels on
+// another one.
 TEST(TwoCommunicatorsTest, ControlDataDoesNotTravelWithTheUnits) {
   const TemporaryFolder folder;
   PrepareTinyText(folder.path());
@@ -140,7 +141,7 @@ TEST(TwoCommunicatorsTest, ControlDataDoesNotTravelWithTheUnits) {
   EXPECT_EQ(names[0], names[1]);
 }
 
-// Ranks with another program, processor, library or number of threads would compute other bits.
+// Ranks with another program, processor, library or number of threads would compute other bits, so they are refused.
 TEST(OneNumericsTest, AnotherBuildIsNamedBeforeStepZero) {
   const TemporaryFolder folder;
   PrepareTinyText(folder.path());
@@ -154,7 +155,7 @@ TEST(OneNumericsTest, AnotherBuildIsNamedBeforeStepZero) {
   EXPECT_EQ(outcome.last_step_begun, -1);
 }
 
-// Rank 1 hears a digest of rank 0's plan that is not its own plan's.
+// Rank 1 receives a digest of rank 0's plan that differs from its own plan's.
 class AnotherPlan final : public ForwardingCommunicator {
  public:
   using ForwardingCommunicator::ForwardingCommunicator;
@@ -184,14 +185,14 @@ TEST(OnePlanTest, AnotherPlanIsNamedBeforeStepZero) {
   EXPECT_EQ(outcome.last_step_begun, -1);
 }
 
-// Processes are not equally large, and neither are machines: what one of them has no room for, none plans with.
+// Processes and machines differ in how much memory they have; all ranks make the plan that fits the smallest machine.
 TEST(OnePlanTest, IsThatOfTheMachineWithTheLeastMemory) {
   const TemporaryFolder folder;
   PrepareTinyText(folder.path());
   const TrainConfig config =
       TrainerConfig(true, folder.path(), "run",
                     {"batch.micro_batch_sequences=4", "batch.global_batch_sequences=8", "data.sequence_length=64"});
-  // Without recomputation the device tier alone is a little more than rank 1's share of its machine.
+  // Without recomputation, the device tier alone takes a little more than rank 1's share of its machine.
   constexpr int kRanks = 2;
   const int64_t share = UnconstrainedDeviceBytes(config, kRanks) - 1;
   const int64_t small = share * kRanks * 5 / 4, large = TrainerFacts(kRanks).machine_memory_bytes;
@@ -201,7 +202,7 @@ TEST(OnePlanTest, IsThatOfTheMachineWithTheLeastMemory) {
   EXPECT_THAT(outcome.text, HasSubstr(" blocks recomputed\n"));
 }
 
-// What ranks of a group have called is compared in the group, before every checkpoint.
+// Calls within a group are compared among its ranks before every checkpoint.
 class GroupsHeard final : public ForwardingCommunicator {
  public:
   GroupsHeard(Communicator& inner, std::map<std::string, std::set<std::string>>& names)

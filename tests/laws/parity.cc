@@ -5,7 +5,7 @@
 namespace angel_ptm {
 namespace {
 
-// Three, so that what the second update wrote is read again.
+// Three steps, so that what the second update wrote is read again.
 constexpr int kSteps = 3;
 constexpr int kResumeAt = 1;
 
@@ -51,7 +51,7 @@ absl::StatusOr<TinyRun> ParityMatrix::RunOf(const Axes& axes, int zero_stage) {
     run.host_bytes = host.least + (host.all - host.least) * axes.host_percent / 100;
     run.file_tier = host.all > 0;
   }
-  // A fault may be one of what a plan depends on.
+  // With a fault there is no shared plan: the fault may change what a plan depends on.
   if (!plant_) {
     ASSIGN_OR_RETURN(run.plan, MakeTinyPlan(run, world_.size));
   }
@@ -60,7 +60,7 @@ absl::StatusOr<TinyRun> ParityMatrix::RunOf(const Axes& axes, int zero_stage) {
 
 absl::StatusOr<TinyResult> ParityMatrix::FirstStep(const Axes& axes) {
   Axes key = axes;
-  key.joined = false;  // behind a last step nothing is
+  key.joined = false;  // nothing is joined to a last step
   if (!first_step_.has_value() || first_step_->first != key) {
     first_step_.reset();
     ASSIGN_OR_RETURN(TinyRun run, RunOf(axes, (axes.zero_stage + 1) % 4));
@@ -99,11 +99,11 @@ absl::Status ParityMatrix::Check(const Axes& axes) {
     return absl::InternalError(difference);
   }
   RETURN_IF_ERROR(CheckBudgets(run, result));
-  // Holes may leave no room only at the tightest budget.
+  // Only at the tightest budget may holes leave no room to join.
   if (axes.joined && !result.joined && axes.budget_percent >= 60 && axes.host_percent == 100) {
     return absl::InternalError("no update joined");
   }
-  // Recomputation alone may save enough at 60 %.
+  // At 60 %, recomputation alone may save enough.
   const bool must_move = axes.budget_percent < 60 || (axes.budget_percent < 100 && !axes.recompute);
   if (must_move && result.moves == 0) return absl::InternalError("nothing moved");
   return absl::OkStatus();

@@ -1,4 +1,4 @@
-// Laws 1 and 3 of the whole trainer, through real data, metrics and checkpoints: six steps at a stretch, and three
+// Laws 1 and 3 for the whole trainer, through real data, metrics and checkpoints. Six steps without a break, and three
 // steps, a stop, and three more under another ZeRO stage, budget, page size and recomputation, print the same numbers
 // and end with the same state. On another number of ranks they agree within rounding and see the same samples.
 #include <gtest/gtest.h>
@@ -58,10 +58,11 @@ class ResumeParityTest : public testing::TestWithParam<bool> {
     return other.size() == state_.size() && !other.empty() &&
            std::memcmp(other.data(), state_.data(), other.size() * sizeof(float)) == 0;
   }
-  // Two or three steps, a stop, and the rest under a configuration that differs.
+  // Trains two or three steps, stops, and trains the rest under a different configuration.
   static void RunInTwo(const TrainConfig& before, int world_before, const TrainConfig& after, int world_after) {
     Run({.configs = {before}, .world_size = world_before, .stop_in_step = 2});
-    // With one micro-batch a step the run ends behind step 2, otherwise in it: the state before it is saved.
+    // With one micro-batch a step, the run ends after step 2. With more it ends within it, and the state before that
+    // step is saved.
     const bool one = before.batch().global_batch_sequences() <= world_before * before.batch().micro_batch_sequences();
     ASSERT_EQ(MetricLines(before).size(), one ? 3u : 2u) << "the run did not stop in step 2";
     Run({.configs = {after}, .world_size = world_after, .resume = true});
@@ -99,7 +100,7 @@ TEST_P(ResumeParityTest, FaultsAreFound) {
   EXPECT_FALSE(SameState(after));
 }
 
-// One rank finds it, all say it, and the way out.
+// One rank finds the missing file; all ranks report it and say what to do.
 TEST_P(ResumeParityTest, AFileThatIsMissingEndsAllRanksWithOneSentence) {
   const TrainConfig config = Config("missing", {"checkpoint.every_steps=2", "steps=4"});
   Run({.configs = {config}, .world_size = 2});
@@ -120,7 +121,7 @@ TEST_P(ResumeParityTest, AFileThatIsMissingEndsAllRanksWithOneSentence) {
   }
 }
 
-// Whatever would make sample number i another sample is refused, and nothing is written.
+// A change that would make sample number i another sample is refused, and nothing is written.
 TEST_P(ResumeParityTest, OtherSamplesAreRefused) {
   const TrainConfig config = Config("samples");
   Run({.configs = {config}, .world_size = kWorld, .stop_in_step = 2});
@@ -137,8 +138,8 @@ TEST_P(ResumeParityTest, OtherSamplesAreRefused) {
   EXPECT_EQ(MetricLines(config), lines);
 }
 
-// So is whatever would compute something else with weights of the same shapes; what only the start or an exported model
-// is told may change.
+// A change that would compute something else with weights of the same shapes is refused too. Fields that matter only at
+// the start or to an exported model may change.
 TEST_P(ResumeParityTest, AnotherModelOfTheSameShapesIsRefused) {
   const TrainConfig config = Config("model", {"steps=3"});
   Run({.configs = {config}, .world_size = 1, .stop_in_step = 1});
@@ -147,7 +148,7 @@ TEST_P(ResumeParityTest, AnotherModelOfTheSameShapesIsRefused) {
       {"rope_theta=20000", "rope_theta: wanted 10000, got 20000"},
       {"rope_alpha=2", "rope_alpha: wanted 0, got 2"},
       {"rms_norm_eps=1e-6", "rms_norm_eps: wanted 1e-05, got 1e-06"}};
-  // Of other shapes the field is named, too, not the parameter that follows from it.
+  // For a model of other shapes, too, the error names the field, not the parameter that follows from it.
   changes.push_back({"num_hidden_layers=1", "num_hidden_layers: wanted 2, got 1"});
   if (GetParam()) changes.push_back({"moe_topk=1", "moe_topk: wanted 2, got 1"});
   for (const auto& [change, error] : changes) {
@@ -163,7 +164,7 @@ TEST_P(ResumeParityTest, AnotherModelOfTheSameShapesIsRefused) {
        .resume = true});
 }
 
-// `prepare` run again in the same folder, or a folder that is gone, changes nothing about a run that has opened it.
+// Running `prepare` again in the same folder, or removing the folder, does not affect a run that has opened it.
 TEST_P(ResumeParityTest, SavesTheTokenizerThatWasOpened) {
   const TemporaryFolder own;
   PrepareTinyText(own.path());
@@ -183,7 +184,7 @@ TEST_P(ResumeParityTest, SavesTheTokenizerThatWasOpened) {
   EXPECT_EQ(reader->ReadCopiedFile("tokenizer_config.json").value(), tokenizer_config);
 }
 
-// Law 3 for the batch: a run goes on behind the samples it has seen, with a batch of another size too.
+// Law 3 for the batch: a run continues after the samples it has seen, also with another batch size.
 TEST_P(ResumeParityTest, AnotherBatchGoesOnBehindTheSamplesSeen) {
   const TrainConfig small = Config("batches", {"batch.global_batch_sequences=2", "steps=3"});
   const TrainConfig large = Config("batches", {"batch.global_batch_sequences=4", "steps=4"});
@@ -205,12 +206,12 @@ TEST_P(ResumeParityTest, ContinuesOnAnotherNumberOfRanks) {
     RunInTwo(config, before, config, after);
     const std::vector<double> losses = Losses(config);
     ASSERT_EQ(losses.size(), losses_.size());
-    // Rounding (world_sizes_test.cc); one sample more or less would change the loss by a percent.
+    // The tolerance covers rounding (world_sizes_test.cc); one sample more or less would change the loss by a percent.
     for (size_t i = 0; i < losses.size(); ++i) EXPECT_NEAR(losses[i] / losses_[i], 1, 5e-6) << "step " << i;
   }
 }
 
-// Experts split over ranks: law 1 through the whole trainer, and on with another degree.
+// Law 1 for the whole trainer with experts split over ranks, and resuming with another degree.
 TEST_P(ResumeParityTest, GoesOnWithAnotherExpertDegree) {
   if (!GetParam()) GTEST_SKIP() << "there are no experts";
   const std::string split = "sharding.expert_degree=2", all = "sharding.expert_degree=1";
@@ -240,8 +241,8 @@ TEST_P(ResumeParityTest, GoesOnWithAnotherExpertDegree) {
   expect_near(to_be_split);
 }
 
-// A checkpoint has the fp32 parameters of a bf16 run: the other type goes on from them, and back. Within what roundings
-// to 8 bits make of the loss.
+// A checkpoint of a bf16 run has fp32 parameters: a run of the other type resumes from it, and the other way round. The
+// loss agrees within what rounding to 8 bits causes.
 TEST_P(ResumeParityTest, GoesOnInAnotherType) {
   for (const bool to_bf16 : {true, false}) {
     const std::string name = absl::StrCat("type", to_bf16);
@@ -254,7 +255,7 @@ TEST_P(ResumeParityTest, GoesOnInAnotherType) {
   }
 }
 
-// Law 1 in bf16 through the whole trainer.
+// Law 1 in bf16 for the whole trainer.
 TEST_P(ResumeParityTest, ContinuesBitForBitInBf16) {
   const std::string bf16 = "numerics.compute=BF16";
   const TrainConfig straight = Config("bf16", {bf16, "sharding.zero_stage=1"});
@@ -267,7 +268,7 @@ TEST_P(ResumeParityTest, ContinuesBitForBitInBf16) {
   EXPECT_EQ(State(after), State(straight));
 }
 
-// A checkpoint holds no gradients: what they are kept in may change, and is told.
+// A checkpoint holds no gradients: where and in which type they are kept may change on resume, and the run says so.
 TEST_P(ResumeParityTest, GoesOnWithGradientsInTheParametersPlace) {
   const std::vector<std::string> fp32 = {"numerics.compute=BF16", "batch.micro_batch_sequences=4"};
   std::vector<std::string> bf16 = fp32;
@@ -282,7 +283,7 @@ TEST_P(ResumeParityTest, GoesOnWithGradientsInTheParametersPlace) {
 INSTANTIATE_TEST_SUITE_P(Models, ResumeParityTest, testing::Bool(),
                          [](const auto& test) { return test.param ? "Moe" : "Dense"; });
 
-// Law 3's order: whatever the numbers of ranks, sample after sample, none skipped and none repeated.
+// Law 3's order: on any number of ranks the samples come one after another, none skipped and none repeated.
 TEST(SampleOrderTest, IsTheSameOnAnyNumberOfRanks) {
   constexpr int64_t kLength = 32, kGlobal = 8, kMicro = 2;
   const TemporaryFolder folder;
@@ -295,7 +296,7 @@ TEST(SampleOrderTest, IsTheSameOnAnyNumberOfRanks) {
   std::vector<int32_t> wanted(kLength), other1(wanted), other2(wanted), other3(wanted);
   int64_t step = 0, sample = 0;
   for (int64_t world : {1, 2, 3, 4, 8, 1}) {
-    // Past the end of an epoch too.
+    // The order continues past the end of an epoch.
     for (const int64_t end = step + loader->step_count() / 2; step < end; ++step) {
       int64_t seen = 0;
       for (int64_t micro = 0; micro < loader->MicroBatchesPerStep(world); ++micro) {

@@ -1,5 +1,5 @@
-// The sabotage cases of law 1: faults that must not pass ParityMatrix::Check, the comparison that
-// offload_parity_test.cc makes, on threads and on MPI. Three ranks, so that swapping two summands shows.
+// Sabotage cases of law 1: faults that ParityMatrix::Check, the comparison of offload_parity_test.cc, must find, on
+// threads and on MPI. There are three ranks, so that swapping two addends changes a sum.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -21,7 +21,7 @@ namespace {
 
 constexpr int kWorld = 3;
 
-// Hands over what the ranks send to a reduction in the order it is told.
+// Delivers what the ranks send to a reduction in the order given by its Manner.
 class OwnReduction : public ForwardingCommunicator {
  public:
   enum class Manner { kRight, kReversedRanks, kSwappedLastRanks };
@@ -47,7 +47,7 @@ std::function<std::unique_ptr<Communicator>(Communicator&)> Reducing(OwnReductio
   return [manner](Communicator& inner) { return std::make_unique<OwnReduction>(inner, manner); };
 }
 
-// This rank's state of one class of one unit.
+// This rank's part of one state of one unit.
 StateView ViewOf(const Layout& layout, const Machine& machine, UnitId unit, StateId state) {
   for (const StateView& view : StateViews(layout, machine)) {
     if (view.unit == unit && view.state == state) return view;
@@ -55,16 +55,16 @@ StateView ViewOf(const Layout& layout, const Machine& machine, UnitId unit, Stat
   return {};
 }
 
-// A fault: what it does to a run of three steps and four micro-batches a rank.
+// A fault, as a change of a run of three steps and four micro-batches a rank.
 struct Sabotage {
   std::string name;
   PlantFault plant;
   bool replicated = false;  // needs parameters that every rank has
-  bool resumed = false;     // strikes a run that is saved before step 1 and resumed
+  bool resumed = false;     // affects a run that is saved before step 1 and resumed
 };
 void PrintTo(const Sabotage& sabotage, std::ostream* os) { *os << sabotage.name; }
 
-// Where and when the faults that change memory strike: rank 1, after the first micro-batch of the second step.
+// Where and when the faults that change memory occur: on rank 1, after the first micro-batch of the second step.
 constexpr UnitId kUnit = 3;
 bool Strikes(const Machine& machine, int64_t step, int micro) {
   return machine.communicator->rank() == 1 && step == 1 && micro == 0;
@@ -144,7 +144,7 @@ LawWorld ThreeRanks() {
   return {};
 }
 
-// What the comparison says of the fault, "" if it finds nothing; on MPI ranks other than 0 always "not compared".
+// What the comparison says of the fault; "" if it finds nothing. MPI ranks other than 0 always get "not compared".
 std::string Finds(const Sabotage& sabotage, Axes axes) {
   axes.accumulation = 4;
   axes.resumed = sabotage.resumed;
@@ -159,15 +159,15 @@ std::string Finds(const Sabotage& sabotage, Axes axes) {
   return found;
 }
 
-// What the comparison may say of a fault; ranks that do not compare say nothing.
+// What the comparison may say of a fault, or a rank that does not compare.
 constexpr char kVerdicts[] =
     "^loss of step|^norm of step|^parameters of unit|^moments of unit|^rank [0-9]+'s copy of|^not compared$";
 
 class SabotageTest : public testing::TestWithParam<Sabotage> {};
 
 TEST_P(SabotageTest, IsFound) {
-  // Stages 1 and 2 for copies of parameters: at stage 0 every rank updates all of them, at stage 3 there are none. A
-  // rank that finds the difference in its own copies ends alone, which threads notice at once: not on MPI.
+  // Copies of parameters need stages 1 and 2: at stage 0 every rank updates all of them, and at stage 3 there are none.
+  // A rank that finds a difference in its own copies ends alone. Threads notice that immediately; MPI ranks do not.
   const bool threads = ThreeRanks().transport == "local";
   std::vector<int> stages = {2, 3};
   if (threads) stages = GetParam().replicated ? std::vector<int>{1, 2} : std::vector<int>{0, 2, 3};
@@ -175,7 +175,7 @@ TEST_P(SabotageTest, IsFound) {
   for (int zero_stage : stages) {
     for (bool moe : {false, true}) {
       const std::string found = Finds(GetParam(), {.moe = moe, .zero_stage = zero_stage, .budget_percent = 60});
-      // Nor is another error, of the planner say, the comparison's verdict.
+      // Another error, such as the planner's, does not count as the comparison's verdict.
       EXPECT_THAT(found, testing::ContainsRegex(kVerdicts)) << "not found at ZeRO stage " << zero_stage;
       std::printf("  ZeRO %d, %s: %s\n", zero_stage, moe ? "MoE" : "dense", found.c_str());
     }
@@ -187,7 +187,8 @@ INSTANTIATE_TEST_SUITE_P(Faults, SabotageTest, testing::ValuesIn(Faults()),
 
 class NoSabotageTest : public SabotageTest {};
 
-// The hooks themselves change nothing, the right order done by hand is the right order, and resuming is no fault.
+// The hooks themselves change nothing, the right order imposed by the hook gives the same sums, and resuming is no
+// fault.
 TEST_P(NoSabotageTest, IsNotFound) {
   for (int zero_stage : {0, 2, 3}) {
     for (bool moe : {false, true}) {
@@ -209,14 +210,15 @@ std::vector<Sabotage> Controls() {
 INSTANTIATE_TEST_SUITE_P(Controls, NoSabotageTest, testing::ValuesIn(Controls()),
                          [](const auto& test) { return test.param.name; });
 
-// The comparison also holds a case to its budget, and to moving pages where it must.
+// The comparison also checks that a case keeps its budget, and that it moves pages where it must.
 TEST(BudgetSabotageTest, ABudgetThatIsNotKeptIsFound) {
   const std::string found = Finds({"NoBudget", [](TinyRun& run) { run.device_bytes = 0; }}, {.budget_percent = 35});
   EXPECT_TRUE(found.starts_with("took ") || found == "not compared") << found;
 }
 
 TEST(BudgetSabotageTest, ARunThatMovesNothingIsFound) {
-  // Recomputation keeps a MoE within 60 % at stage 0 without moving a page; the case says it does not recompute.
+  // Recomputation keeps a MoE within 60 % at stage 0 without moving a page, although the case says that it does not
+  // recompute.
   const auto recompute_instead = [](TinyRun& run) { run.recompute = true; };
   const std::string found = Finds({"Recomputes", recompute_instead}, {.moe = true, .budget_percent = 99});
   EXPECT_TRUE(found == "nothing moved" || found == "not compared") << found;
@@ -231,7 +233,7 @@ TEST(BudgetSabotageTest, AHostBudgetThatIsNotKeptIsFound) {
   EXPECT_TRUE(found.ends_with(" host bytes") || found == "not compared") << found;
 }
 
-// What the second update wrote to the file is replaced by what the first one had written there.
+// What the second update wrote to the file is replaced by what the first one wrote there.
 TEST(FileSabotageTest, AStalePageIsFound) {
   const auto plant = [](TinyRun& run) {
     const auto old = std::make_shared<std::array<std::vector<std::byte>, kWorld>>();

@@ -1,5 +1,5 @@
-// A step whose gradient is not finite changes nothing: no bit of a weight or a moment, on any rank, wherever the number
-// came from and wherever the state lies.
+// A step whose gradient is not finite changes no bit of a weight or a moment on any rank, wherever the number came from
+// and wherever the state rests.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -42,7 +42,7 @@ TEST(SkippedStepTest, NoBitChanges) {
         EXPECT_EQ(after->parameters, before->parameters);
         EXPECT_EQ(after->moments, before->moments);
       }
-      // The comparison can fail.
+      // Control: a finite gradient does change the weights, so the comparison can fail.
       const auto updated = TrainLocally(WithGradient(run, 1.0f, 1), kWorldSize);
       ASSERT_TRUE(updated.ok()) << updated.status();
       EXPECT_NE(updated->parameters, before->parameters);

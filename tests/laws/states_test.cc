@@ -1,4 +1,4 @@
-// Law 1 for what is not in every run: an average of the weights, and units that are not trained.
+// Law 1 for state that only some runs have: an average of the weights, and units that are not trained.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -15,7 +15,7 @@
 namespace angel_ptm {
 namespace {
 
-// The same run at every stage and budget, in worlds of one and two, joined or not, gives the bits of the plain one.
+// Expects the bits of the plain run at every stage and budget, in worlds of one and two ranks, joined or not.
 void ExpectSameBits(TinyRun run) {
   for (int world : FewerIfSanitized(1, {2, 1})) {
     run.zero_stage = 0;
@@ -32,7 +32,7 @@ void ExpectSameBits(TinyRun run) {
         const auto result = TrainLocally(run, world);
         ASSERT_TRUE(result.ok()) << result.status();
         EXPECT_EQ(result->Difference(*plain), "");
-        // Room for it at the least budget depends on the scratch memory that this processor's kernels take.
+        // At the least budget, whether there is room to join depends on the scratch memory of this processor's kernels.
         EXPECT_TRUE(result->joined == run.join || (run.join && percent < 60));
       }
     }
@@ -45,7 +45,7 @@ TEST(EmaTest, OfTheMasterCopySameBitsWhereverItRests) {
   ExpectSameBits({.compute = DType::kBFloat16, .accumulation = 2, .ema_decay = 0.9});
 }
 
-// Parameters are what the master copy rounds to, at the start and behind every update.
+// Parameters are the master copy rounded, at the start and after every update.
 TEST(MasterTest, ParametersAreWhatItRoundsTo) {
   for (const int steps : {0, 2}) {
     const TinyRun run{.compute = DType::kBFloat16, .zero_stage = 3, .steps = steps};
@@ -65,7 +65,7 @@ TEST(MasterTest, ParametersAreWhatItRoundsTo) {
   }
 }
 
-// The average of a run of two steps is what the formula makes of the weights of each.
+// The average after two steps is what the formula gives from the weights after each step.
 TEST(EmaTest, IsTheAverageOfTheWeightsBehindEachUpdate) {
   TinyRun run{.zero_stage = 3, .ema_decay = 0.05};  // below the warm-up's t / (t + 9): in force from the first update
   std::vector<TinyResult> after;
@@ -110,7 +110,7 @@ TEST(FrozenTest, InBf16SameBitsWhereverItRests) {
   ExpectSameBits(run);
 }
 
-// What is saved of frozen bf16 parameters, which have no master copy, reads back as it was.
+// Frozen bf16 parameters have no master copy; saving and loading returns the same bits.
 TEST(FrozenTest, InBf16ResumesWithTheSameBits) {
   const TemporaryFolder folder;
   TinyRun run = Frozen();
@@ -150,7 +150,7 @@ TEST(FrozenTest, OnlyTheOthersLearn) {
   EXPECT_EQ(frozen, 3);
 }
 
-// No gradients, no moments, no reductions, and less memory for it.
+// A frozen unit has no gradients, moments or reductions, and takes less memory.
 TEST(FrozenTest, NothingIsKeptOrSentForIt) {
   const TinyRun run = Frozen();
   TinyRun all = run;

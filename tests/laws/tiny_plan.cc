@@ -1,4 +1,4 @@
-// What a run of tiny_run.h plays: the models, their graphs and plans, and budgets.
+// What a run of tiny_run.h plays: models, their graphs and plans, and budgets.
 #include <algorithm>
 #include <deque>
 #include <functional>
@@ -35,7 +35,7 @@ PlanOptions OptionsOf(const TinyRun& run, int world) {
           .sweep_rounds = std::max(1, run.max_staleness / 2)};
 }
 
-// All that a plan is a function of.
+// Everything that a plan is a function of.
 std::string PlanKey(const Graph& graph, const BackendFacts& facts, const PlanOptions& o) {
   return absl::StrCat(Hash(graph), "; ", o.world_size, " ", o.zero_stage, " ", o.ranks_per_node, " ", o.expert_degree,
                       " ", o.page_bytes, " ", o.device_bytes, " ", o.host_bytes, " ", o.file_bytes, " ",
@@ -43,7 +43,7 @@ std::string PlanKey(const Graph& graph, const BackendFacts& facts, const PlanOpt
                       absl::StrJoin(facts.reduce_scratch_bytes, " "));
 }
 
-// Plans made so far, the newest of them.
+// A cache of the newest plans.
 class KnownPlans {
  public:
   std::shared_ptr<const TinyPlan> Find(const std::string& key) {
@@ -64,8 +64,8 @@ class KnownPlans {
   std::deque<std::pair<std::string, std::shared_ptr<const TinyPlan>>> plans_;
 };
 
-// What a run's plan takes where memory is no limit, and the least that works. Each number is worked out once in a
-// process: the cases of a matrix ask for few of them, and planning takes longer than training a tiny model.
+// What a run's plan takes without a memory limit, and the least budget that works. Each number is computed once per
+// process: the cases of a matrix share few of them, and planning takes longer than training a tiny model.
 class Budgets {
  public:
   Budgets(const TinyRun& run, int world_size)

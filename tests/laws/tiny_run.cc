@@ -33,7 +33,7 @@
 namespace angel_ptm {
 namespace {
 
-// Also of empty vectors, whose data() memcmp must not see. The sizes are equal.
+// The vectors have equal sizes. Empty ones are handled here, because memcmp must not get their data().
 bool EqualBits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
@@ -82,7 +82,7 @@ class Rank {
       ASSIGN_OR_RETURN(groups_, MakeMeshGroups(world, run_.shape.expert_degree));
     }
     RETURN_IF_ERROR(MakeTiers());
-    // Arenas full of NaN: whatever a step reads must have been written first.
+    // The arenas start full of NaN, so a step that reads memory before it is written shows.
     for (Tier* const tier : {device_.get(), host_.get()}) {
       const std::vector<std::byte> nans(static_cast<size_t>(tier->bytes()), std::byte{0xff});
       if (!nans.empty()) RETURN_IF_ERROR(tier->Write(0, nans.data(), tier->bytes()));
@@ -155,7 +155,7 @@ class Rank {
                          graph().units()[view.unit].name, " differs from what their owners hold"));
       }
       auto& into = view.state == kParameterState ? result.parameters[view.unit] : result.moments[view.unit];
-      // Without the padding, which depends on the world size.
+      // Drops the padding, which depends on the world size.
       std::vector<float> values(static_cast<size_t>(graph().units()[view.unit].elements));
       if (view.dtype == DType::kBFloat16) {
         Widen(values, {reinterpret_cast<const BFloat16*>(whole.data()), values.size()});
@@ -232,7 +232,7 @@ class Rank {
                                  }});
   }
 
-  // All ranks have published the same at the same steps.
+  // Checks that all ranks published the same units at the same steps.
   absl::Status CollectUpdater(TinyResult& result) {
     LockFreeUpdater* const updater = executor_->updater();
     if (updater == nullptr) return absl::OkStatus();
@@ -284,7 +284,7 @@ class Rank {
     Write("target_count", &batch.target_count);
   }
 
-  // Behind micro-batch `micro` of `step`.
+  // Called after micro-batch `micro` of `step`.
   void Tamper(int64_t step, int64_t micro) {
     if (run_.tamper) run_.tamper(graph(), plan().layout, machine_, step, static_cast<int>(micro));
   }
@@ -376,7 +376,7 @@ absl::StatusOr<TinyResult> TrainLocally(const TinyRun& run, int world_size) {
         const std::unique_ptr<Communicator> communicator = world.Create(r);
         TinyRun mine = run;
         mine.plan = plan;
-        // Who waits for a peer outside of communicators is told of one that failed.
+        // Waits outside of communicators also learn of a rank that failed.
         if (!mine.collectives.nccl.wait.poll) {
           mine.collectives.nccl.wait.poll = [&world](double) { return world.status(); };
         }
@@ -385,7 +385,7 @@ absl::StatusOr<TinyResult> TrainLocally(const TinyRun& run, int world_size) {
       });
     }
   }
-  // A rank that fails ends its peers' calls: their errors only follow from its own.
+  // A rank that fails ends its peers' calls, so their errors only follow from its own.
   for (const auto& result : results) {
     if (!result.ok() && !absl::IsUnavailable(result.status())) return result.status();
   }

@@ -125,7 +125,7 @@ TrainerOutcome RunTrainer(const TrainerRun& run) {
             .publish = publish,
             .build = {.commit = run.commits.empty() ? "test" : run.commits[rank], .processor = "test"}};
         if (run.gpus) options.gpus = run.gpus(rank);
-        // As the program has it: who waits for a peer outside of communicators is told of one that failed.
+        // As in the program: waits outside of communicators also learn of a rank that failed.
         options.gpus.nccl.wait.poll = [&world](double) { return world.status(); };
         absl::Status& status = outcome.statuses[rank];
         RunFacts own_facts = facts;

@@ -1,4 +1,4 @@
-// Runs of the real trainer on a small prepared text, ranks as threads: what the law tests of the whole trainer share.
+// Runs the real trainer on a small prepared text, with ranks as threads: what the law tests of the whole trainer share.
 #ifndef ANGEL_PTM_TESTS_LAWS_TRAINER_RUN_H_
 #define ANGEL_PTM_TESTS_LAWS_TRAINER_RUN_H_
 
@@ -23,7 +23,7 @@ namespace angel_ptm {
 TrainConfig TrainerConfig(bool moe, const std::string& folder, const std::string& run,
                           const std::vector<std::string>& overrides = {});
 
-// What `launch` would find out about this machine for ranks as threads.
+// What `launch` would determine about this machine if ranks are threads.
 RunFacts TrainerFacts(int world_size);
 
 struct TrainerRun {
@@ -31,15 +31,16 @@ struct TrainerRun {
   int world_size = 1;
   bool resume = false;
   std::optional<int64_t> resume_from = {};
-  // A stop is requested in this step's first micro-batch, as by SIGTERM: the run saves before the next one and ends.
+  // Requests a stop in this step's first micro-batch, as SIGTERM does: the run saves before the next micro-batch and
+  // ends.
   int64_t stop_in_step = -1;
   std::function<void()> before_stop;          // called once, during that step
-  PublishActivity watch = {};                 // told at every sign of life of any rank, by its threads
+  PublishActivity watch = {};                 // called by any rank's threads at every sign of life
   std::vector<std::string> commits;           // what the ranks' programs were built from; empty: the same
   std::vector<int64_t> machine_memory_bytes;  // by rank, of its machine; empty: TrainerFacts' for all
   // GPUs that a rank may choose; empty: none.
   std::function<DeviceOffer(int rank)> gpus;
-  // Puts a communicator of the test's before a rank's.
+  // Wraps a rank's communicator in one of the test's own.
   std::function<std::unique_ptr<Communicator>(Communicator& inner)> wrap;
 };
 
@@ -52,7 +53,7 @@ struct TrainerOutcome {
 };
 TrainerOutcome RunTrainer(const TrainerRun& run);
 
-// The fields of <output>/metrics.jsonl that law 1 fixes, as printed, one string per step.
+// The fields of <output>/metrics.jsonl that law 1 fixes, as printed; one string per step.
 std::vector<std::string> MetricLines(const TrainConfig& config);
 // The loss by step.
 std::vector<double> Losses(const TrainConfig& config);
@@ -60,7 +61,7 @@ std::vector<double> Losses(const TrainConfig& config);
 // Parameters and moments of the newest checkpoint, all units one after the other.
 absl::StatusOr<std::vector<float>> NewestState(const TrainConfig& config);
 
-// Device bytes of a rank that has no budget.
+// Device bytes of a rank without a budget.
 int64_t UnconstrainedDeviceBytes(const TrainConfig& config, int world_size);
 
 }  // namespace angel_ptm

@@ -1,6 +1,6 @@
-// The same global batch in worlds of any size: what is trained, and how far results may be apart. Sums are taken in
-// another order, so they agree within rounding, not bit for bit. A world that does not divide the batch is padded with
-// micro-batches that weigh nothing.
+// The same global batch in worlds of any size: what is trained, and how far results may differ. Sums are taken in
+// another order, so results agree within rounding, not bit for bit. Where the number of ranks does not divide the
+// batch, micro-batches that weigh nothing pad it.
 #ifndef ANGEL_PTM_TESTS_LAWS_WORLD_SIZES_H_
 #define ANGEL_PTM_TESTS_LAWS_WORLD_SIZES_H_
 
@@ -18,8 +18,8 @@ namespace angel_ptm {
 inline constexpr int kMicroBatches = 8;
 inline constexpr int kSteps = 3;
 
-// Measured on AVX-512: the loss of step 0 is a double sum of equal floats, so it is equal; its norm, from fp32
-// gradients summed in another order, differs by up to 4e-9 relative; three steps of AdamW amplify that to 1.2e-7 (loss)
+// Measured on AVX-512: the loss of step 0 is a double sum of equal floats, so it is equal. Its gradient norm, from fp32
+// gradients summed in another order, differs by up to 4e-9 relative. Three steps of AdamW amplify that to 1.2e-7 (loss)
 // and 4.1e-7 (norm). The bounds leave a factor of at least ten.
 inline constexpr double kFirstLossTolerance = 1e-12;
 inline constexpr double kFirstNormTolerance = 1e-7;
@@ -45,7 +45,7 @@ struct Disagreement {
   }
 };
 
-// The distance of the final parameters over their length; infinite if a, of a failed run, has none.
+// The distance between the final parameters, relative to their length; infinite if `a` is of a failed run and has none.
 inline double WeightsApart(const TinyResult& a, const TinyResult& b) {
   if (a.parameters.size() != b.parameters.size()) return std::numeric_limits<double>::infinity();
   double distance = 0, length = 0;

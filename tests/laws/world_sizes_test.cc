@@ -36,7 +36,7 @@ TEST_P(WorldSizesTest, AgreeWithinRounding) {
   }
 }
 
-// Sums of nodes first are others, within rounding.
+// Summing within nodes first gives other sums, equal within rounding.
 TEST_P(WorldSizesTest, NodesAgreeWithinRounding) {
   const TinyResult at_once = TrainOn(RunOn(GetParam(), 4), 4);
   TinyRun run = RunOn(GetParam(), 4);
@@ -50,7 +50,7 @@ TEST_P(WorldSizesTest, NodesAgreeWithinRounding) {
   }
 }
 
-// Law 3: saved on N ranks, continued on M.
+// Law 3: a checkpoint saved on N ranks is continued on M.
 TEST_P(WorldSizesTest, ContinueOnAnotherNumberOfRanks) {
   for (const auto& [before, after] : {std::pair(2, 3), std::pair(4, 1), std::pair(1, 8)}) {
     const TemporaryFolder folder;
@@ -71,7 +71,7 @@ TEST_P(WorldSizesTest, ContinueOnAnotherNumberOfRanks) {
   }
 }
 
-// The tolerances mean something: faults in what is fed exceed them.
+// The tolerances are tight enough: faults in what is fed exceed them.
 TEST_P(WorldSizesTest, FaultsAreNotRounding) {
   const std::vector<std::pair<std::string, std::function<int(int64_t, int)>>> faults = {
       {"a dropped micro-batch", [](int64_t step, int n) { return step == 1 && n == 7 ? kMicroBatches : n; }},

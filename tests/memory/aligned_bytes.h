@@ -1,4 +1,4 @@
-// Memory for direct I/O, with content that a seed names.
+// Memory for direct I/O, whose content is generated from a seed.
 #ifndef ANGEL_PTM_TESTS_MEMORY_ALIGNED_BYTES_H_
 #define ANGEL_PTM_TESTS_MEMORY_ALIGNED_BYTES_H_
 
@@ -11,7 +11,7 @@
 
 namespace angel_ptm {
 
-// At first all bytes are 0xEE, which no test expects to read.
+// Initially all bytes are 0xEE, which no test expects to read.
 class AlignedBytes {
  public:
   explicit AlignedBytes(int64_t bytes)

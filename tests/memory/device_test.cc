@@ -1,5 +1,5 @@
-// A rank's GPU on the fake device: what a machine without a usable one says, copies in stream order, errors that stay;
-// and that the fake is as strict as it says.
+// A rank's GPU on the fake device: what a machine without a usable GPU reports, copies in stream order, errors that
+// persist, and that the fake is as strict as it claims.
 #include "angel_ptm/memory/device.h"
 
 #include <gmock/gmock.h>
@@ -20,7 +20,7 @@
 namespace angel_ptm {
 namespace {
 
-// What opening the GPU of local rank 0 says.
+// The error of opening the GPU of local rank 0.
 std::string Refusal(FakeDeviceOptions options, int local_ranks = 1) {
   FakeDevice api(std::move(options));
   return std::string(Device::Open(api, 0, local_ranks).status().message());
@@ -44,7 +44,7 @@ TEST(DeviceOpenTest, SaysWhyThereIsNone) {
   EXPECT_EQ(Refusal({}), "");
 }
 
-// The real runtime, where the build has it: on a machine without a driver the program lives and says so.
+// The real runtime, where the build has it: on a machine without a driver the program goes on and says so.
 TEST(DeviceOpenTest, TheRealRuntimeAnswers) {
   const std::unique_ptr<DeviceApi> api = MakeCudaDeviceApi();
   if (api == nullptr) GTEST_SKIP() << "a build without CUDA";
@@ -112,7 +112,7 @@ TEST_F(DeviceTest, WithoutWaitingCopiesAreLate) {
   OrDie(stream_->Copy(&values[0], memory.get(), sizeof(double)));
   EXPECT_EQ(values[0], 0);  // read too early
   OrDie(stream_->Await());
-  EXPECT_TRUE(std::isnan(values[0]));  // nobody wrote to the device's memory
+  EXPECT_TRUE(std::isnan(values[0]));  // nothing has written to the device's memory
   values[0] = 1;
   OrDie(stream_->Copy(memory.get(), &values[0], sizeof(double)));
   values[0] = 2;  // overwritten too early
@@ -140,7 +140,7 @@ TEST_F(DeviceTest, AGraphRepeatsWhatWasCaptured) {
   const std::unique_ptr<DeviceGraph> graph = OrDie(stream_->EndCapture());
   values[1] = -1;
   OrDie(stream_->Await());
-  EXPECT_EQ(values[1], -1);  // captured, not done
+  EXPECT_EQ(values[1], -1);  // captured, but not run
   for (int i = 0; i < 5; ++i) {
     values[0] = i;
     OrDie(stream_->Launch(*graph));

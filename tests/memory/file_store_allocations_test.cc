@@ -1,4 +1,4 @@
-// Law 5: reading and writing pages allocates nothing. The counter takes the place of malloc in the whole program.
+// Law 5: reading and writing pages allocates nothing. The counter replaces malloc in the whole program.
 #include <gtest/gtest.h>
 
 #include <memory>

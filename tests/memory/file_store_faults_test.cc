@@ -1,5 +1,5 @@
-// FileStore on devices that fail: every read gives the bytes written last or an error, and it is the checksum that
-// tells silent faults.
+// FileStore on failing devices: every read returns the bytes written last or an error. Checksums detect faults that the
+// device does not report.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -51,7 +51,7 @@ struct Outcome {
   }
 };
 
-// Writes and reads of random ranges, some of them at once, against what each block must hold.
+// Writes and reads random ranges, sometimes concurrently, and compares reads with what each block must hold.
 class Session {
  public:
   Session(uint64_t seed, const FaultyBlockFile::Chances& chances, FileStore::Checksum checksum) : seed_(seed) {
@@ -62,7 +62,7 @@ class Session {
 
   Outcome Play() {
     for (int i = 0; i < kOperations; ++i) {
-      // Every sixth time one thread reads in one half while another writes in the other.
+      // Every sixth time, one thread reads one half while another writes the other.
       const bool both = i % 6 == 5;
       const int64_t half = kBlocks / 2, first = both ? Random(2) * half : 0, blocks = both ? half : kBlocks;
       const Range written = RandomRange(first, blocks), read = RandomRange(both ? half - first : 0, blocks);
@@ -84,7 +84,7 @@ class Session {
   struct Range {
     int64_t begin, blocks;
   };
-  // A block's content is made of this; 0: nothing whole, a read must fail.
+  // The seed of a block's content; 0: the block holds nothing whole, and a read must fail.
   using Content = uint64_t;
 
   int64_t Random(int64_t n) { return RandomWords(seed_, RandomPurpose::kTest, 1, drawn_++)[0] % n; }
@@ -126,15 +126,15 @@ class Session {
   std::array<Content, kBlocks> contents_ = {};
   AlignedBytes written_{kBlocks * kBlock}, read_{kBlocks * kBlock};
   Outcome outcome_;
-  int write_errors_ = 0, read_errors_ = 0;  // by the two threads
+  int write_errors_ = 0, read_errors_ = 0;  // by the writing and the reading thread
 };
 
-// One to three kinds of faults of [0, kinds), each at up to a fifth of the requests.
+// Chances for one to three of the fault kinds [0, kinds), each at up to a fifth of the requests.
 FaultyBlockFile::Chances RandomChances(uint64_t seed, int kinds) {
   FaultyBlockFile::Chances chances = {};
   const auto words = RandomWords(seed, RandomPurpose::kTest, 2, 0);
   for (uint32_t i = 0; i <= words[3] % 3; ++i) chances[words[i] % kinds] = 0.2 * ToUniform(words[i] * 2654435761u);
-  chances[static_cast<int>(DeviceFault::kBusy)] /= 8;  // each is slept on
+  chances[static_cast<int>(DeviceFault::kBusy)] /= 8;  // the store sleeps at each
   return chances;
 }
 
@@ -150,7 +150,7 @@ TEST(FileStoreFaultsTest, EveryRunEndsWithTheRightBytesOrAnError) {
   EXPECT_GT(all.errors, kSeeds / 2);
 }
 
-// Reads of what was never written are the only errors.
+// With faults that pass, the only errors are reads of blocks that were never written.
 TEST(FileStoreFaultsTest, FaultsThatPassAreNoErrors) {
   Outcome healthy, faulty;
   for (uint64_t seed = 0; seed < 60; ++seed) {
@@ -164,7 +164,7 @@ TEST(FileStoreFaultsTest, FaultsThatPassAreNoErrors) {
   EXPECT_GT(faulty.retries, 20);
 }
 
-// Sabotage: a store whose checksums are all alike reads what silent faults left.
+// Sabotage: a store whose checksums are all equal returns what silent faults left.
 TEST(FileStoreFaultsTest, WithoutChecksumsSilentFaultsAreRead) {
   for (const DeviceFault fault : kSilent) {
     FaultyBlockFile::Chances chances = {};
@@ -179,7 +179,7 @@ TEST(FileStoreFaultsTest, WithoutChecksumsSilentFaultsAreRead) {
   }
 }
 
-// The device that tests of overlap use: no faster than asked for, each direction by itself, however deep the queue.
+// The device that tests of overlap use: each direction has the requested speed independently, however deep the queue.
 TEST(ThrottledBlockFileTest, BothDirectionsTakeTheirTime) {
   constexpr double kReadSeconds = 0.1, kWriteSeconds = 0.2, kBytes = kBlocks * kBlock;
   const FileStoreOptions options = Options();
@@ -198,11 +198,11 @@ TEST(ThrottledBlockFileTest, BothDirectionsTakeTheirTime) {
   EXPECT_GE(store->totals(FileDirection::kRead).seconds, 0.5 * kReadSeconds);
 }
 
-// The device's answer to each request.
+// Answers each request as the test decides.
 class ScriptedFile : public BlockFile {
  public:
   using Answer = std::function<std::optional<BlockResult>(FileDirection, const BlockRequest&)>;
-  // Requests are answered in the order of their offsets.
+  // `answer` is asked for requests in the order of their offsets.
   explicit ScriptedFile(Answer answer) : answer_(std::move(answer)) {}
 
   std::string description() const override { return "scripted"; }
@@ -300,7 +300,7 @@ TEST_F(FileStoreMessageTest, ADriveThatIsBusyForEver) {
   EXPECT_EQ(WriteAndRead(busy, 0.02).code(), absl::StatusCode::kDeadlineExceeded);
 }
 
-// As when the process was suspended: one long wait is no silence of the drive.
+// The process may have been suspended: one long wait does not mean that the drive is silent.
 TEST_F(FileStoreMessageTest, OneLongWaitIsNoStall) {
   bool waited = false;
   EXPECT_EQ(WriteAndRead(

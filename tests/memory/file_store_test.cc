@@ -1,4 +1,5 @@
-// FileStore on real files: what is written is read back, nothing is left behind, every refusal is one clear sentence.
+// FileStore on real files: reads return what was written, nothing is left behind, and every refusal is one clear
+// sentence.
 #include "angel_ptm/memory/file_store.h"
 
 #include <gmock/gmock.h>
@@ -54,7 +55,7 @@ FileStoreOptions Options(const std::string& directory, int64_t blocks) {
           .request_bytes = 3 * kBlock};
 }
 
-// Makes the device under a store.
+// Creates the device under a store.
 using Engine = std::function<std::unique_ptr<BlockFile>(ScratchFile file, int queue_depth)>;
 
 struct NamedEngine {
@@ -77,7 +78,7 @@ TEST_P(FileStoreTest, ReadsBackWhatWasWrittenLast) {
   AlignedBytes written(kBlocks * kBlock), read(kBlocks * kBlock);
   written.Fill(0, written.bytes(), 1);
   ASSERT_EQ(store->Write(0, written.data(), written.bytes()), absl::OkStatus());
-  // Fewer blocks than a request has, and a part of the queue.
+  // Fewer blocks than one request holds, and a number that fills part of the queue.
   written.Fill(7 * kBlock, 2 * kBlock, 2);
   ASSERT_EQ(store->Write(7 * kBlock, written.data() + 7 * kBlock, 2 * kBlock), absl::OkStatus());
   written.Fill(20 * kBlock, 10 * kBlock, 3);
@@ -136,7 +137,7 @@ TEST_P(FileStoreTest, TwoStoresOfOneNameInOneDirectoryDoNotMeet) {
 TEST_P(FileStoreTest, ARegisteredBufferAndOtherMemoryBothServe) {
   const auto store = Make(Options(folder_.path(), 16));
   AlignedBytes registered(16 * kBlock), other(16 * kBlock);
-  // What the limit on locked memory forbids is no error of the store.
+  // Exceeding the limit on locked memory is not an error of the store.
   const absl::Status status = store->RegisterBuffer(registered.data(), registered.bytes());
   EXPECT_TRUE(status.ok() || absl::IsResourceExhausted(status)) << status;
   registered.Fill(0, registered.bytes(), 5);
@@ -162,7 +163,7 @@ TEST_P(FileStoreDeathTest, RefusesWhatOnlyABugAsks) {
 std::unique_ptr<BlockFile> MakeCalls(ScratchFile file, int depth) { return MakeCallsFile(std::move(file), depth); }
 std::unique_ptr<BlockFile> MakeUring(ScratchFile file, int depth) { return OrDie(MakeUringFile(file, depth)); }
 
-// Those that this build and this kernel have.
+// The engines that this build and this kernel have.
 std::vector<NamedEngine> Engines() {
   std::vector<NamedEngine> engines = {{"calls", MakeCalls}};
   const TemporaryFolder folder;
@@ -176,7 +177,7 @@ std::string EngineName(const testing::TestParamInfo<NamedEngine>& engine) { retu
 INSTANTIATE_TEST_SUITE_P(, FileStoreTest, testing::ValuesIn(Engines()), EngineName);
 INSTANTIATE_TEST_SUITE_P(, FileStoreDeathTest, testing::ValuesIn(Engines()), EngineName);
 
-// A kernel that refuses io_uring to this process, as containers do.
+// Makes the kernel refuse io_uring to this process, as containers do.
 void ForbidUring() {
   sock_filter program[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
@@ -188,7 +189,7 @@ void ForbidUring() {
   APTM_CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0);
 }
 
-// Writes and reads a few pages; then tells how.
+// Writes and reads a few pages, prints the store's description and exits.
 [[noreturn]] void UseAndTell(FileStore& store, const AlignedBytes& written) {
   AlignedBytes read(written.bytes());
   OrDie(store.Write(0, written.data(), written.bytes()));
@@ -211,7 +212,7 @@ TEST(FileStoreProcessTest, UsesPlainCallsWhereTheKernelRefusesUring) {
               "pread and pwrite in 4 threads each \\((io_uring: Operation not permitted|built without io_uring)\\)");
 }
 
-// The limit on locked memory holds for those only that have no right to lock more.
+// The limit on locked memory applies only to processes without the right to exceed it.
 void GiveUpRights() {
   __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
   const __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {};
@@ -231,7 +232,7 @@ TEST(FileStoreProcessTest, WorksWhereTheLimitOnLockedMemoryForbidsRegistering) {
     std::cerr << store->RegisterBuffer(bytes.data(), bytes.bytes()).message() << "; ";
     UseAndTell(*store, bytes);
   };
-  // The limit is on all that the user has locked: another program may have left too little even for a ring.
+  // The limit covers all memory that the user has locked: another program may have left too little even for a ring.
   EXPECT_EXIT(run(), testing::ExitedWithCode(0),
               "cannot register 4.00 MiB of memory for reads and again for writes of files: the limit on locked memory "
               "\\(ulimit -l\\) is 1.00 MiB; io_uring, |io_uring: Cannot allocate memory");
@@ -293,7 +294,7 @@ TEST(ScratchFileErrorsTest, SayThatFilesMayNotBeMade) {
     tell();
   };
   EXPECT_EXIT(in_a_closed_folder(), testing::ExitedWithCode(0), "no permission to make files there");
-  // Not every machine lets a test mount.
+  // Not every machine allows a test to mount.
   const auto on_a_read_only_mount = [&] {
     const char* const path = folder.path().c_str();
     if (unshare(CLONE_NEWNS) != 0 || mount("", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||

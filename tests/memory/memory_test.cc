@@ -12,7 +12,7 @@
 namespace angel_ptm {
 namespace {
 
-// Two slices of 10,000 bytes on pages of 4,096: three pages each, the last one short.
+// Two slices of 10,000 bytes on pages of 4,096 bytes: three pages each, the last one short.
 class PageTableTest : public testing::Test {
  protected:
   PageTableTest() : vector_(table_.AddVector(10000, 2, 4096, {TierKind::kHost, 50000})) {}
@@ -39,7 +39,8 @@ TEST_F(PageTableTest, StartsAtHomeAndComesHome) {
   table_.ExpectAllHome();
 }
 
-// A guest's page that comes home leaves none of its host's; one of the host's that is made anew none of the guest's.
+// When a guest's page comes home, its host's page there is gone; when the host's page is written anew, the guest's is
+// gone.
 TEST_F(PageTableTest, AGuestAndItsHostTakeTurnsAtHome) {
   const int guest = table_.AddGuest(vector_);
   table_.ExpectAllHome();
@@ -91,7 +92,7 @@ TEST(HostArenaTest, HoldsWhatWasWritten) {
   EXPECT_EQ(read, written);
 }
 
-// Threads take pieces of 64 MiB: three and a part here. Every page is resident before the run needs it.
+// Each thread takes pieces of 64 MiB; here there are three and a part. Every page is resident before the run needs it.
 TEST(HostArenaTest, SeveralThreadsTouchEveryPage) {
   constexpr int64_t kBytes = (int64_t{200} << 20) + 4096;
   auto arena = MakeHostArena(TierKind::kHost, kBytes, 3);
@@ -122,7 +123,7 @@ TEST(HostArenaTest, TakesTheMemoryOfItsSourceAndItsErrors) {
     EXPECT_EQ((*arena)->data(), given.lock().get());
   }
   EXPECT_TRUE(given.expired());
-  // Also a rank that wants no memory takes part in what may be collective.
+  // A rank that wants no memory still takes part, because the call may be collective.
   bool asked = false;
   const ArenaSource none = [&](int64_t, int) {
     asked = true;

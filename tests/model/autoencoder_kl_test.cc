@@ -1,4 +1,4 @@
-// The graphs of an AutoencoderKL: whose parameters they have, and under which names.
+// The graphs of an AutoencoderKL: which parameters they have, and under which names.
 #include "angel_ptm/model/autoencoder_kl.h"
 
 #include <gtest/gtest.h>
@@ -13,7 +13,7 @@ AutoencoderKlShape StableDiffusion() {
   return {.block_out_channels = {128, 256, 512, 512}, .layers_per_block = 2, .norm_num_groups = 32};
 }
 
-// As diffusers counts them.
+// The counts are those of diffusers.
 TEST(AutoencoderKlTest, HasStableDiffusionsParameters) {
   const Graph encoder = BuildAutoencoderKlEncoder(StableDiffusion(), 512, 512);
   const Graph decoder = BuildAutoencoderKlDecoder(StableDiffusion(), 64, 64);

@@ -42,8 +42,8 @@ TEST_P(Backward, EveryParameterHasAGradientOfItsShapeAndPlace) {
   }
 }
 
-// The first writer overwrites what memory happens to hold, later ones add or fill the columns that are left (a qkv
-// gradient: attention the values', the norm those of queries and keys).
+// The first writer of a gradient overwrites what memory happens to hold. Later ones add, or fill the columns that are
+// left (for a qkv gradient, attention writes the values' columns and the norm those of queries and keys).
 TEST_P(Backward, FirstWriterOverwritesLaterOnesAdd) {
   std::map<TensorId, int> writes;
   for (const Op& op : graph_.ops) {
@@ -93,7 +93,7 @@ TEST_P(Backward, PhasesComeInOrder) {
 
 INSTANTIATE_TEST_SUITE_P(Graphs, Backward, ::testing::Combine(::testing::Bool(), ::testing::Bool(), ::testing::Bool()));
 
-// Most bytes of activations alive between two ops.
+// The largest number of activation bytes alive between two ops.
 int64_t PeakActivationBytes(const Graph& graph) {
   std::vector<int> first(graph.tensors.size(), -1), last(graph.tensors.size(), -1);
   for (int i = 0; i < static_cast<int>(graph.ops.size()); ++i) {
@@ -135,7 +135,7 @@ TEST(Recomputation, RerunsTheBlocksForwardOpsOnTheirCheckpoint) {
   const Graph graph = BuildHunyuanLmTraining(SmallShape(true, true), kSmallBatch, {false, true, false});
   std::vector<OpKind> forward, again;
   for (const Op& op : graph.ops) {
-    // The sum that closes the block and the shared expert's part of it are read by no backward op.
+    // No backward op reads the sum that closes the block or the shared expert's part of it.
     const bool unread =
         op.outputs[0] != kNone && (graph.tensors[op.outputs[0]].name == "layers.1.mlp.combine.y" ||
                                    graph.tensors[op.outputs[0]].name == "layers.1.mlp.shared_mlp.down.c");

@@ -1,4 +1,4 @@
-// Gradients of a whole graph against finite differences.
+// Compares the gradients of a whole graph with finite differences.
 #ifndef ANGEL_PTM_TESTS_MODEL_CHECK_GRADIENTS_H_
 #define ANGEL_PTM_TESTS_MODEL_CHECK_GRADIENTS_H_
 
@@ -13,8 +13,8 @@
 
 namespace angel_ptm {
 
-// The input "bound" of a model that learns its variance: steps whose mean has no error, which the gradient would take
-// for a constant, the first of them decoded.
+// Fills the input "bound" of a model that learns its variance. The coefficient of the mean's error is 0, because the
+// gradient treats that error as a constant. The first step is a decoded one.
 inline void FillBounds(const Graph& graph, GraphPlayer& player) {
   const TensorId bounds = graph.FindTensor("bound");
   for (int64_t row = 0; row < player.Elements(bounds) / kBoundColumns; ++row) {
@@ -24,7 +24,8 @@ inline void FillBounds(const Graph& graph, GraphPlayer& player) {
   }
 }
 
-// Of the loss along a random direction in each parameter that is trained; one without gradient must not matter.
+// Checks the loss along a random direction in each trained parameter. A parameter without gradient must not affect the
+// loss.
 inline void CheckGradients(const Graph& graph, GraphPlayer& player) {
   player.Run();
   std::mt19937 random(5);
@@ -58,7 +59,7 @@ inline void CheckGradients(const Graph& graph, GraphPlayer& player) {
       return moved.Run();
     };
     constexpr double kStep = 1.6e-2;
-    // Of fourth order, so that the step may be large enough for fp32: a loss of 38 has steps of 4e-6.
+    // A difference of fourth order allows a step large enough for fp32: a loss of 38 has steps of 4e-6.
     const double difference =
         (8 * (loss_at(kStep) - loss_at(-kStep)) - (loss_at(2 * kStep) - loss_at(-2 * kStep))) / (12 * kStep);
     EXPECT_NEAR(along, difference, 0.01 * std::sqrt(size) + 3e-3) << graph.parameters()[p].name;

@@ -1,4 +1,4 @@
-// A graph computes in the type of its table's parameters; what must not lose precision is fp32 all the same.
+// A graph computes in the type of its table's parameters; what must not lose precision stays fp32.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -85,7 +85,7 @@ TEST(ComputeType, AnFp32AverageIsCastWhereItIsEvaluated) {
             static_cast<int64_t>(table->parameters.size()) - 1);
 }
 
-// What is decoded and compared with other programs is not rounded.
+// Values that are decoded or compared with other programs are not rounded.
 TEST(ComputeType, LogitsAreFp32) {
   const auto table = HunyuanLmParameters(kShape, {ParameterState(DType::kBFloat16)});
   const Graph graph = BuildHunyuanLmDecoding(kShape, 1, 8, 16, table);

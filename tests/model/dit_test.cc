@@ -1,4 +1,4 @@
-// The diffusion transformer's graph: gradients, recomputation, what is shared and what conditions it.
+// The diffusion transformer's graph: gradients, recomputation, sharing and conditioning.
 #include "angel_ptm/model/dit.h"
 
 #include <gtest/gtest.h>
@@ -102,7 +102,7 @@ TEST_P(DitTest, RecomputationChangesNoBit) {
   }
 }
 
-// Gradients of what all modulations read, and of fused projections, are written in place, column by column.
+// The gradients of what all modulations read, and of fused projections, are written in place, column by column.
 TEST_P(DitTest, ColumnsNeedNoCopies) {
   const Graph graph = BuildDitTraining(GetParam(), kImages, Blocks(GetParam(), false));
   for (const Op& op : graph.ops) {
@@ -118,7 +118,7 @@ INSTANTIATE_TEST_SUITE_P(Conditions, DitTest, testing::Values(Captioned(), Class
                                                                 : "Classes";
                          });
 
-// adaLN-Zero: at the start every block is the identity and the output zero, so the loss is the target's mean square.
+// adaLN-Zero: initially every block is the identity and the output zero, so the loss is the target's mean square.
 TEST(Dit, StartsWithTheZeroPrediction) {
   const DitShape shape = Captioned();
   const Graph graph = BuildDitEvaluation(shape, kImages);
@@ -164,7 +164,7 @@ TEST(Patches, AreCutFromTheTopLeftAndPutBack) {
   EXPECT_EQ(image, back);
 }
 
-// The product of a query and a key depends on how far they are apart, in rows and in columns, and on nothing else.
+// The product of a query and a key depends only on their distances in rows and in columns.
 TEST(Patches, RopeTurnsByDistance) {
   const int64_t rows = 4, columns = 5, d = 8;
   std::vector<float> table(rows * columns * d);

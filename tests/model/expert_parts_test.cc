@@ -1,4 +1,4 @@
-// Graphs on parts of the experts: gradients, what an op is taken to cost, and the digest.
+// Graphs on parts of the experts: gradients, the estimated cost of an op, and the digest.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -16,7 +16,7 @@ namespace {
 
 constexpr int64_t kPartsT = 8, kPartsH = 8, kPartsV = 11, kPartsE = 4;
 
-// y = the sum over experts [0, e), [e, 2 e) and so on, of each part added to those before it. e = kPartsE: in one op,
+// y = the sum over experts [0, e), [e, 2 e) and so on, each part added to those before it. e = kPartsE: all in one op,
 // without a first expert.
 Graph GraphOfParts(int64_t e, int64_t k, int64_t block_rows) {
   GraphBuilder builder("parts");
@@ -50,7 +50,7 @@ Graph GraphOfParts(int64_t e, int64_t k, int64_t block_rows) {
   return builder.Build();
 }
 
-// Token t chooses `choices` from the t-th on, in a circle.
+// Token t chooses `choices` shifted by t, in a circle.
 void CheckParts(int64_t e, int64_t k, const std::vector<int32_t>& choices) {
   const Graph graph = GraphOfParts(e, k, /*block_rows=*/4);
   GraphPlayer player(graph);
@@ -84,7 +84,7 @@ std::vector<OpCost> Costs(const Graph& graph, OpKind kind) {
   return costs;
 }
 
-// With blocks of one row nothing is rounded: all parts together do what all experts do.
+// With blocks of one row nothing is rounded up: all parts together cost what all experts cost.
 TEST(ExpertPartsGraphTest, PartsCostTheirShareOfTheRows) {
   for (const int64_t k : {2, 3}) {
     const Graph whole = GraphOfParts(kPartsE, k, /*block_rows=*/1);
@@ -108,7 +108,7 @@ TEST(ExpertPartsGraphTest, PartsCostTheirShareOfTheRows) {
   }
 }
 
-// Graphs without parts keep the digest of the time before there were any.
+// Graphs without parts keep the digest that they had before there were parts.
 TEST(ExpertPartsGraphTest, OnlyPartsAreInTheDigest) {
   const Graph whole = GraphOfParts(kPartsE, 2, 4);
   Graph before = whole, with_first = whole, share = whole;

@@ -1,4 +1,4 @@
-// Frozen units: nothing is computed for them, and what the others get does not change by a bit.
+// Frozen units: nothing is computed for them, and not a bit changes in what the others get.
 #include <gtest/gtest.h>
 
 #include <functional>

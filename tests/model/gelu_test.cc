@@ -1,4 +1,4 @@
-// Gelu in a graph: shapes, and the gradient of an input that it shares with another op.
+// Gelu in a graph: shapes, and the gradient of an input that another op reads too.
 #include <gtest/gtest.h>
 
 #include <vector>

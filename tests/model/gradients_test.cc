@@ -1,4 +1,4 @@
-// Gradients of graphs that use their tensors and weights in several places, against finite differences.
+// Compares the gradients of graphs that use tensors and weights in several places with finite differences.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -18,7 +18,7 @@ namespace {
 
 constexpr int64_t kT = 6, kH = 8, kF = 5, kV = 11, kQ = 2, kG = 1, kD = 4;
 
-// Builds graphs of one sequence from parts; every part's result is [T,H] unless it says otherwise.
+// Builds graphs of one sequence from parts. Each part returns [T,H] unless its comment says otherwise.
 class Parts {
  public:
   explicit Parts(uint32_t seed) : random_(seed) {
@@ -30,7 +30,7 @@ class Parts {
   }
 
   int Random(size_t n) { return static_cast<int>(random_() % n); }
-  // Shares of weights are drawn, too, unless `fresh`.
+  // Also draws weights that are already in use, unless `fresh`.
   void UseFreshWeightsOnly() { fresh_ = true; }
 
   TensorId Weight(const Shape& shape) {
@@ -48,7 +48,7 @@ class Parts {
     const int64_t in = builder_.graph().tensors[x].shape[1];
     return builder_.Append(OpKind::kMatmul, Op(), {x, Weight({out, in})}, {.trans_b = true})[0];
   }
-  // {sum or kNone, normed}.
+  // Returns {sum or kNone, normed}.
   std::vector<TensorId> AddNorm(TensorId x, TensorId delta) {
     return builder_.Append(OpKind::kAddRmsNorm, Op(), {x, delta, Weight({kH})}, {.epsilon = 1e-5f});
   }
@@ -57,7 +57,7 @@ class Parts {
   struct Heads {
     TensorId q, k, qkv;
   };
-  // With two norms' weights, or `weight` for both.
+  // With the weights of two norms, or `weight` for both.
   Heads QueriesKeysValues(TensorId x, TensorId weight = kNone) {
     const TensorId qkv = Linear(x, (kQ + 2 * kG) * kD);
     const TensorId q_weight = weight == kNone ? Weight({kD}) : weight;
@@ -126,7 +126,7 @@ TEST(Gradients, SwigluInputIsUsedTwice) {
   Check(parts.Finish(parts.AddNorm(a, b)[1]));
 }
 
-// x and delta of a sum share its gradient; what else uses one of them must not reach the other.
+// A sum's x and delta share its gradient; another user of one of them must not affect the other.
 TEST(Gradients, DeltaIsUsedBeforeTheResidualSum) {
   Parts parts(1);
   const TensorId x = parts.Linear(parts.Embedding(), kH);
@@ -159,7 +159,7 @@ TEST(Gradients, OnlyTheSumOrOnlyTheNormIsUsed) {
   Check(parts.Finish(normed[1]));
 }
 
-// Both weights of one op are one parameter, which has a gradient already.
+// Both weights of one op are one parameter, which already has a gradient.
 TEST(Gradients, OneWeightNormsQueriesAndKeysOfTwoLayers) {
   Parts parts(1);
   parts.UseFreshWeightsOnly();
@@ -170,7 +170,7 @@ TEST(Gradients, OneWeightNormsQueriesAndKeysOfTwoLayers) {
   Check(parts.Finish(parts.AddNorm(y, parts.Attention(second.q, second.k, second.qkv))[1]));
 }
 
-// Random graphs of all these parts, each drawing its operands from everything made so far.
+// Random graphs of all these parts; each part draws its operands from everything made so far.
 class RandomGraphs : public testing::TestWithParam<uint32_t> {};
 
 TEST_P(RandomGraphs, AgreeWithFiniteDifferences) {
@@ -203,7 +203,7 @@ INSTANTIATE_TEST_SUITE_P(Seeds, RandomGraphs, testing::Range(0u, 40u));
 TEST(Gradients, OfTheWholeModel) {
   for (const bool moe : {false, true}) {
     HunyuanLmShape shape = model_testing::SmallShape(moe, /*tied=*/true);
-    shape.moe_topk = shape.num_experts;  // the choice of fewer jumps
+    shape.moe_topk = shape.num_experts;  // choosing fewer is discontinuous
     const Graph graph = BuildHunyuanLmTraining(shape, model_testing::kSmallBatch, {false, true, false});
     GraphPlayer player(graph);
     player.FillParameters(1, 0.25f);

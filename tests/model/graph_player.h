@@ -37,7 +37,7 @@ class GraphPlayer {
   std::vector<float> Values(TensorId t) { return {Floats(t), Floats(t) + Elements(t)}; }
   int64_t Elements(TensorId t) const { return graph_.tensors[t].shape.elements(); }
 
-  // Normal weights of that size; vectors (norms) around one.
+  // Normal weights with standard deviation `stddev`; vectors (norms) vary around one.
   void FillParameters(uint32_t seed, float stddev) {
     std::mt19937 random(seed);
     std::normal_distribution<float> normal;
@@ -65,8 +65,8 @@ class GraphPlayer {
     }
   }
 
-  // Everything but inputs and parameters is NaN when it begins. Returns the sum of the tokens' losses, 0 of a graph
-  // without.
+  // Everything except inputs and parameters is NaN at the start. Returns the sum of the tokens' losses, 0 for a graph
+  // without a loss.
   double Run() {
     const float nan = std::numeric_limits<float>::quiet_NaN();
     for (size_t t = 0; t < memory_.size(); ++t) {

@@ -1,4 +1,4 @@
-// Hunyuan-DiT's graph: gradients, recomputation, its size, its places and which rows of texts it reads.
+// Hunyuan-DiT's graph: gradients, recomputation, its size, its positions and which rows of texts it reads.
 #include "angel_ptm/model/hunyuan_dit.h"
 
 #include <gtest/gtest.h>
@@ -18,7 +18,7 @@ namespace {
 
 constexpr int64_t kLatents = 2;
 
-// One long skip, from the first block to the last.
+// One long skip connection, from the first block to the last.
 HunyuanDitShape Tiny(bool version1) {
   return {.channels = 2,
           .height = 4,
@@ -47,7 +47,7 @@ std::vector<bool> AllBlocks(const HunyuanDitShape& shape, bool recompute) {
   return std::vector<bool>(static_cast<size_t>(shape.recomputable_blocks()), recompute);
 }
 
-// Of each sample some rows of both texts are padding.
+// In each sample, some rows of both texts are padding.
 void FillLatentInputs(const Graph& graph, const HunyuanDitShape& shape, GraphPlayer& player) {
   std::mt19937 random(11);
   std::normal_distribution<float> normal;
@@ -68,7 +68,7 @@ void FillLatentInputs(const Graph& graph, const HunyuanDitShape& shape, GraphPla
   }
 }
 
-// Biases around zero, so that the loss is small enough for finite differences in fp32.
+// Biases are around zero, so that the loss is small enough for finite differences in fp32.
 void FillWeights(const Graph& graph, GraphPlayer& player, uint32_t seed = 1) {
   player.FillParameters(seed, 0.25f);
   for (size_t p = 0; p < graph.parameters().size(); ++p) {
@@ -114,7 +114,7 @@ TEST_P(HunyuanDitTest, RecomputationChangesNoBit) {
   }
 }
 
-// The gradient of the row of the last layer that makes the first fraction of a pixel's variance.
+// The gradient of the row in the last layer that produces the variance fraction of a pixel's first channel.
 std::vector<float> FractionGradient(const HunyuanDitShape& shape) {
   const Graph graph = BuildHunyuanDitTraining(shape, kLatents, AllBlocks(shape, false));
   GraphPlayer player(graph);
@@ -156,7 +156,7 @@ TEST_P(HunyuanDitTest, TheBranchAloneHasGradients) {
     EXPECT_EQ(graph.gradient_tensors[p] != kNone, copied || unit == "control.input" || unit == "control.projections.0")
         << graph.parameters()[p].name;
   }
-  // Only where a gradient of the branch comes from: block 3 and the head of the base.
+  // Only what passes gradients to the branch has backward ops: block 3 and the head of the base.
   for (const Op& op : graph.ops) {
     if (op.phase != Phase::kBackward) continue;
     const std::string& name = graph.tensors[NamingOutput(op)].name;
@@ -192,7 +192,8 @@ TEST_P(HunyuanDitTest, RecomputationOfTheBranchChangesNoBit) {
   }
 }
 
-// A parameter of the branch and that of the base which it begins as lie at the same place of equal units.
+// Each parameter of the branch lies in its unit where the base's parameter, which it is initialised from, lies in the
+// base's unit.
 TEST_P(HunyuanDitTest, UnitsOfTheBranchAreCopiesOrZeros) {
   const auto table = HunyuanDitParameters(TinyControl(GetParam()));
   std::vector<std::string> zeros;
@@ -221,7 +222,8 @@ TEST_P(HunyuanDitTest, UnitsOfTheBranchAreCopiesOrZeros) {
   EXPECT_EQ(zeros, (std::vector<std::string>{"control.input", "control.projections.0"}));
 }
 
-// The prediction of random weights: the base's, and copies of them in the branch, whose projections are `projection`.
+// The prediction with random weights in the base, copies of them in the branch, and `projection` in the branch's
+// projections.
 std::vector<float> PredictionWithBranch(const HunyuanDitShape& shape, float projection, float scale) {
   const Graph graph = BuildHunyuanDitForward(shape, kLatents);
   GraphPlayer player(graph);
@@ -240,7 +242,7 @@ std::vector<float> PredictionWithBranch(const HunyuanDitShape& shape, float proj
     }
   }
   FillLatentInputs(graph, shape, player);
-  // What the base alone would get: inputs are drawn in the order of the graph.
+  // Takes the inputs that the base alone would get, because inputs are drawn in the order of the graph.
   HunyuanDitShape base = shape;
   base.control = false;
   const Graph alone = BuildHunyuanDitForward(base, kLatents);
@@ -270,7 +272,7 @@ TEST_P(HunyuanDitTest, ABranchBeginsWithoutEffectAndIsScaled) {
   EXPECT_NE(PredictionWithBranch(shape, 0.125f, 0.5f), controlled);
 }
 
-// What a text has under padding changes nothing.
+// A text's values under padding change nothing.
 TEST_P(HunyuanDitTest, PaddingIsNotRead) {
   const HunyuanDitShape shape = Tiny(GetParam());
   const Graph graph = BuildHunyuanDitEvaluation(shape, kLatents);
@@ -287,7 +289,7 @@ TEST_P(HunyuanDitTest, PaddingIsNotRead) {
   EXPECT_NE(player.Run(), loss);
 }
 
-// size * sin(0.7 i + a number of the name) for element i.
+// size * sin(0.7 i + a number derived from the name), for element i.
 float Wave(const std::string& name, int64_t i, double size) {
   const double start = std::accumulate(name.begin(), name.end(), 0.0);
   return static_cast<float>(size * std::sin(0.7 * static_cast<double>(i) + start));
@@ -299,7 +301,8 @@ std::vector<float> Wave(const std::string& name, int64_t elements) {
   return values;
 }
 
-// The prediction [kLatents, channels, height, width] of waves as weights, vectors that multiply around one, on waves.
+// The prediction [kLatents, channels, height, width] on inputs that are waves, with waves as weights; vectors that
+// multiply are waves around one.
 std::vector<float> PredictionOfWaves(const HunyuanDitShape& shape) {
   const Graph graph = BuildHunyuanDitEvaluation(shape, kLatents);
   GraphPlayer player(graph);
@@ -352,7 +355,7 @@ std::vector<float> PredictionOfWaves(const HunyuanDitShape& shape) {
   return images;
 }
 
-// That the prediction of waves has this mean magnitude, then these four elements.
+// Expects that the prediction of waves has this mean magnitude, then these four elements.
 void ExpectPrediction(HunyuanDitShape shape, const std::vector<double>& want) {
   shape.num_hidden_layers = 6;  // two long skips, the last one first
   const std::vector<float> got = PredictionOfWaves(shape);
@@ -370,13 +373,13 @@ void ExpectPrediction(HunyuanDitShape shape, const std::vector<double>& want) {
   EXPECT_NEAR(at(1, 1, 1, 4), want[4], tolerance);
 }
 
-// Numbers of diffusers 0.42.1 in double.
+// The numbers are those of diffusers 0.42.1 in double.
 TEST_P(HunyuanDitTest, PredictsWhatDiffusersDoes) {
   ExpectPrediction(Tiny(GetParam()), GetParam() ? std::vector{1.6571934, -2.0149072, 1.8154602, -0.1885639, -0.7201506}
                                                 : std::vector{0.3236559, -0.0150277, 0.6692247, 0.4985896, -0.0918348});
 }
 
-// As above, of HunyuanDiT2DModel with what HunyuanDiT2DControlNetModel makes of the condition.
+// As above, for HunyuanDiT2DModel with the output of HunyuanDiT2DControlNetModel for the condition.
 TEST_P(HunyuanDitTest, PredictsWhatDiffusersDoesWithAControlNet) {
   ExpectPrediction(TinyControl(GetParam()), GetParam()
                                                 ? std::vector{1.6857742, -2.2354033, 1.923372, -0.1873135, -0.7203518}
@@ -386,7 +389,7 @@ TEST_P(HunyuanDitTest, PredictsWhatDiffusersDoesWithAControlNet) {
 INSTANTIATE_TEST_SUITE_P(Versions, HunyuanDitTest, testing::Bool(),
                          [](const auto& test) { return test.param ? "UpTo11" : "From12"; });
 
-// The number that diffusers counts for the released models.
+// The counts that diffusers gives for the released models.
 TEST(HunyuanDit, FullModelsHaveTheirParameters) {
   HunyuanDitShape full{.height = 128,
                        .width = 128,
@@ -397,7 +400,7 @@ TEST(HunyuanDit, FullModelsHaveTheirParameters) {
   EXPECT_EQ(HunyuanDitParameters(full)->ParameterCount(), 1499952032);
   full.size_and_style = true;
   EXPECT_EQ(HunyuanDitParameters(full)->ParameterCount(), 1516534048);
-  // And HunyuanDiT2DControlNetModel's.
+  // The count of HunyuanDiT2DControlNetModel.
   full.control = true;
   EXPECT_EQ(HunyuanDitParameters(full)->ParameterCount(), int64_t{1516534048} + 760805312);
 }
@@ -406,16 +409,16 @@ TEST(HunyuanDit, PlacesAreFittedIntoTheBaseGrid) {
   const HunyuanDitShape shape{.height = 64, .width = 128, .hidden_size = 8, .num_attention_heads = 1};
   std::vector<float> table(static_cast<size_t>(shape.tokens() * shape.head_dim()));
   HunyuanRopeTable(shape, table);
-  // The angle of pair 0 of each half is the place: of the column, then of the row.
+  // The angle of pair 0 in each half is the position: of the column, then of the row.
   const auto place = [&](int64_t row, int64_t column, int64_t half) {
     const float* cos_sin = &table[(row * 64 + column) * 8 + half * 4];
     const double angle = std::atan2(static_cast<double>(cos_sin[1]), static_cast<double>(cos_sin[0]));
     return angle < 0 ? angle + 2 * std::acos(-1.0) : angle;
   };
   EXPECT_NEAR(place(0, 0, 0), 0, 1e-6);
-  EXPECT_NEAR(place(0, 5, 0), 2.5, 1e-6);  // 64 columns over 32 places
+  EXPECT_NEAR(place(0, 5, 0), 2.5, 1e-6);  // 64 columns over 32 positions
   const double turn = 2 * std::acos(-1.0);
-  EXPECT_NEAR(place(0, 0, 1), 8 - turn, 1e-6);  // 32 rows over 16 places from the 8th on
+  EXPECT_NEAR(place(0, 0, 1), 8 - turn, 1e-6);  // 32 rows over 16 positions, starting at the 8th
   EXPECT_NEAR(place(3, 0, 1), 9.5 - turn, 1e-6);
 }
 
@@ -423,7 +426,7 @@ TEST(HunyuanDit, RowsOfTextsAreThoseOfTheTable) {
   const HunyuanDitShape shape{.clip_length = 3, .t5_length = 2};
   std::vector<int32_t> rows(5);
   HunyuanTextRows(shape, /*batch=*/2, /*row=*/1, std::vector<int32_t>{1, 0, 1, 0, 1}, rows);
-  // CLIP's rows 0 to 5, T5's 6 to 9, padding from 10 on.
+  // CLIP has rows 0 to 5, T5 rows 6 to 9; rows from 10 on are padding.
   EXPECT_EQ(rows, (std::vector<int32_t>{3, 11, 5, 13, 9}));
 }
 

@@ -1,4 +1,4 @@
-// The Hunyuan graphs against what is known of the published models.
+// Compares the Hunyuan graphs with what is known of the published models.
 #include "angel_ptm/model/hunyuan_lm.h"
 
 #include <gtest/gtest.h>
@@ -23,7 +23,7 @@ using model_testing::SmallShape;
 
 constexpr HunyuanLmBatch kBatch4K{.rows = 1, .sequence = 4096, .lm_head_chunk_tokens = 512, .expert_block_rows = 64};
 
-// Parameters one token passes through: all but the experts it is not routed to.
+// The parameters that one token passes through: all except the experts that it is not routed to.
 double ActiveParameters(const Graph& graph, const HunyuanLmShape& shape) {
   double active = 0;
   for (const Parameter& p : graph.parameters()) {
@@ -46,8 +46,8 @@ TEST(HunyuanLm, Dense7BHas7500MillionParameters) {
   EXPECT_NEAR(static_cast<double>(graph.table->ParameterCount()), 7.50e9, 0.01e9);
 }
 
-// 6 FLOPs per active weight and token, and attention's 6 * layers * tokens * sequence * heads * head_dim on top (half
-// of the square, forward and backward). Norm weights multiply nothing; an untied embedding table is looked up only.
+// 6 FLOPs per active weight and token, plus attention's 6 * layers * tokens * sequence * heads * head_dim (half of the
+// square, forward and backward). Norm weights take part in no product; an untied embedding table is only looked up.
 TEST(HunyuanLm, ModelFlopsAreSixPerActiveParameterAndTokenPlusAttention) {
   for (const HunyuanLmShape& shape : {A13BShape(), Dense7BShape()}) {
     const Graph graph =
@@ -55,7 +55,7 @@ TEST(HunyuanLm, ModelFlopsAreSixPerActiveParameterAndTokenPlusAttention) {
     const double tokens = static_cast<double>(kBatch4K.rows * kBatch4K.sequence);
     const double products = 6 * ActiveParameters(graph, shape) * tokens;
     const double pairs = tokens * static_cast<double>(kBatch4K.sequence + 1) / 2;
-    // Forward two products, backward five.
+    // Attention has two products forward and five backward.
     const double attention = 7 * 2 * pairs * static_cast<double>(shape.num_attention_heads * shape.head_dim) *
                              static_cast<double>(shape.num_hidden_layers);
     EXPECT_NEAR(ModelFlops(graph) / (products + attention), 1, 0.002);
@@ -135,7 +135,7 @@ TEST_P(Family, UnitsHoldTheirParametersInOrderAndAligned) {
   EXPECT_EQ(parameters, graph.parameters().size());
 }
 
-// Training, evaluation, logits and decoding of one model have the same parameters at the same places.
+// Training, evaluation, logits and decoding of one model have the same parameters in the same places.
 TEST_P(Family, AllGraphsShareTheirParameters) {
   const HunyuanLmShape shape = SmallShape(std::get<0>(GetParam()), std::get<1>(GetParam()));
   const Graph training = BuildHunyuanLmTraining(shape, kSmallBatch, {false, true, false});

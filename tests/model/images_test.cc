@@ -14,7 +14,7 @@
 namespace angel_ptm {
 namespace {
 
-// Two images through all that a convolution can be, one weight of them used twice.
+// Two images through all variants of a convolution, one of whose weights is used twice.
 Graph ImageGraph() {
   constexpr int64_t kImages = 2, kHeight = 4, kWidth = 6, kChannels = 4;
   GraphBuilder builder("images");

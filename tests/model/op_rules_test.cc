@@ -1,4 +1,4 @@
-// The rules of all ops hang together: slots, access, cost.
+// The rules of all ops are consistent: slots, access, cost.
 #include "angel_ptm/model/op_rules.h"
 
 #include <gtest/gtest.h>
@@ -41,10 +41,10 @@ TEST(OpRules, AccessSaysWhatIsReadAndWritten) {
   EXPECT_EQ(AccessOf(op, 9), Access::kWrite);
   op.attrs.accumulate_dw = true;
   EXPECT_EQ(AccessOf(op, 9), Access::kReadWrite);
-  // Leaves the value columns alone; attention does not care what is in the others.
+  // Does not write the value columns; attention does not care what the other columns hold.
   EXPECT_EQ(AccessOf({.kind = OpKind::kQkRopeNormGrad}, 8), Access::kReadWrite);
   EXPECT_EQ(AccessOf({.kind = OpKind::kAttentionGrad}, 9), Access::kWrite);
-  // Others leave them alone where they are told that something is there.
+  // Others preserve them where an attribute says that they hold something.
   EXPECT_EQ(AccessOf({.kind = OpKind::kGatedAddGrad}, 4), Access::kWrite);
   EXPECT_EQ(AccessOf({.kind = OpKind::kGatedAddGrad, .attrs = {.keep_columns = true}}, 4), Access::kReadWrite);
   EXPECT_EQ(AccessOf({.kind = OpKind::kGatedAddGrad, .attrs = {.keep_columns = true}}, 3), Access::kWrite);
@@ -77,7 +77,7 @@ TEST(Cost, BytesAreThoseOfOperandsThatMove) {
   builder.AppendInto(OpKind::kMatmul, {c}, {x, w}, {.trans_b = true, .accumulate = true});
   cost = CostOf(builder.graph(), builder.graph().ops.back());
   EXPECT_EQ(cost.bytes, 4.0 * (4 * 8 + 16 * 8 + 2 * 4 * 16));
-  // Of a table, the rows that are looked up.
+  // Of a table, only the rows that are looked up count.
   const TensorId tokens = builder.AddInput("tokens", {4}, DType::kInt32);
   builder.Append(OpKind::kEmbedding, "e", {builder.AddInput("table", {1000, 8}, DType::kFloat32), tokens});
   EXPECT_EQ(CostOf(builder.graph(), builder.graph().ops.back()).bytes, 4.0 * 2 * 4 * 8);

@@ -1,4 +1,4 @@
-// One table for all graphs of a run: the first fills it, the others must declare what it has.
+// One table for all graphs of a run: the first graph fills it, the others must declare what it contains.
 #include "angel_ptm/model/parameter_table.h"
 
 #include <gtest/gtest.h>
@@ -24,7 +24,7 @@ struct Declared {
   InitialValues initial = InitialValues::Normal(1);
 };
 
-// A graph of one unit, "encoder" unless said otherwise.
+// A graph of one unit, named "encoder" by default.
 Graph Declare(const std::vector<Declared>& parameters, Table table, const std::string& unit_name = "encoder",
               std::vector<std::string> freeze = {}) {
   GraphBuilder builder("graph", std::move(table));
@@ -56,7 +56,8 @@ TEST(ParameterTable, IsFilledByTheFirstGraph) {
   EXPECT_EQ(graph.states(), std::vector{ParameterState()});
 }
 
-// And none of them alone, which would be another model than that of a run whose experts are not split.
+// A pattern means all of a layer's expert units or none. One of them alone would be another model than that of a run
+// whose experts are not split.
 TEST(ParameterTable, PatternsMeanAllUnitsOfExperts) {
   const Unit down{.name = "layers.3.experts.down", .is_experts = true}, dense{.name = "layers.3.dense"};
   for (const char* pattern : {"layers.3.experts", "layers.*.experts", "*"}) {

@@ -1,4 +1,4 @@
-// What every op kind makes of its inputs' shapes.
+// The output shapes of every op kind for given input shapes.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -142,7 +142,7 @@ TEST_F(ShapeRules, RoutingHasRoomForAnyRouting) {
   const Shapes layout = Infer(OpKind::kExpertLayout, {Ints({kT, kK}), kNone}, attrs);
   const int64_t blocks = layout[2][0];
   EXPECT_EQ(layout, (Shapes{{kT, kK}, {blocks * kBlock}, {blocks}, {1}}));
-  // The worst routing leaves one token in the last block of every expert: no other needs more blocks.
+  // The worst routing leaves one token in the last block of every expert; no routing needs more blocks.
   int64_t worst = 0;
   for (int64_t a = 0; a <= kT * kK; ++a) {
     for (int64_t b = 0; a + b <= kT * kK; ++b) {
@@ -163,7 +163,7 @@ TEST_F(ShapeRules, RoutingHasRoomForAnyRouting) {
             (Shapes{{blocks * kBlock, kH}, {kT, kK}}));
 }
 
-// Of a part of the experts a token can choose no more than there are; what is behind them is not laid out.
+// From a part of the experts a token can choose no more than the part has; the remaining pairs are not laid out.
 TEST_F(ShapeRules, PartsOfTheExpertsHaveRoomForAnyRouting) {
   const TensorId choices = Ints({kT, kK}), first = Ints({1});
   const auto blocks = [&](int64_t e) {

@@ -1,5 +1,5 @@
 // The graphs of frozen text encoders: padding and other texts change nothing, every parameter is exported, and
-// distances fall into the buckets that transformers puts them in (tests/parity compares values).
+// distances fall into the same buckets as in transformers (tests/parity compares values).
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -33,7 +33,7 @@ constexpr T5Shape kSmallT5{.vocab_size = kVocabulary,
                            .relative_attention_num_buckets = 8,
                            .relative_attention_max_distance = 12};
 
-// Plays the encoder on two texts of 4 and 7 tokens; `pad` stands behind the first, `other` begins the second.
+// Plays the encoder on two texts of 4 and 7 tokens; `pad` follows the first, `other` begins the second.
 std::vector<float> StatesOf(const Graph& graph, int32_t pad, int32_t other) {
   GraphPlayer player(graph);
   player.FillParameters(5, 0.4f);
@@ -86,7 +86,7 @@ TEST(T5EncoderTest, DistancesFallIntoBuckets) {
   const T5Shape shape{.relative_attention_num_buckets = 32, .relative_attention_max_distance = 128};
   const std::vector<int32_t> places = T5DistancePlaces(shape, 200);
   const auto of = [&](int64_t distance) { return places[static_cast<size_t>(distance + 199)]; };
-  // Of transformers' T5Attention._relative_position_bucket.
+  // The values of transformers' T5Attention._relative_position_bucket.
   const std::vector<std::pair<int64_t, int32_t>> wanted = {
       {0, 0},    {-1, 1},   {-7, 7},   {-8, 8},   {-11, 8},   {-12, 9},   {-15, 9}, {-16, 10}, {-23, 11},
       {-32, 12}, {-64, 14}, {-90, 14}, {-91, 15}, {-128, 15}, {-199, 15}, {1, 17},  {8, 24},   {199, 31}};

@@ -42,8 +42,8 @@ TEST(AppendAdamW, UpdatesEveryUnit) {
   }
 }
 
-// What Rajbhandari et al. 2020 call stages 1 and 2 differ in whether whole gradients stay between micro-batches. Here
-// each micro-batch's are reduced to their owners, so keeping more would keep what nobody reads.
+// In Rajbhandari et al. 2020, stages 1 and 2 differ in whether whole gradients stay between micro-batches. Here each
+// micro-batch's gradients are reduced to their owners, so whole gradients would never be read.
 TEST(AppendAdamW, ShardsOptimizerStatesFromStage1AndParametersFromStage3) {
   const std::vector<StateSpec> states = AdamWStates();
   ASSERT_EQ(states.size(), 4u);

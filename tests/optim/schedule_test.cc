@@ -57,7 +57,7 @@ TEST(ClipFactor, BringsTheNormDownToItsMaximum) {
   EXPECT_EQ(ClipFactor(4, 1), 0.25);
   EXPECT_DOUBLE_EQ(ClipFactor(7.3, 0.9) * 7.3, 0.9);
   EXPECT_EQ(ClipFactor(0, 1), 1);
-  EXPECT_EQ(ClipFactor(1e9, 0), 1);  // off
+  EXPECT_EQ(ClipFactor(1e9, 0), 1);  // clipping is off
 }
 
 }  // namespace

@@ -32,7 +32,7 @@ class Recorder {
     Add(name + "/start", {kElements}, x);
     for (size_t i = 0; i < steps; ++i) {
       const std::vector<float> output = Normal(3 * i + 1), noise = Normal(3 * i + 2);
-      // Of a model with learned variance: about -1..1.
+      // The output of a model with learned variance, about -1..1.
       std::vector<float> fraction = Normal(3 * i + 3);
       for (float& value : fraction) value *= 0.3F;
       step(i, output, fraction, noise, x);
@@ -88,7 +88,7 @@ void RunDiffusion(const DiffusionSchedule& schedule, const Kind& kind, const Spa
   const std::vector<int64_t> times = SpacedTimes(schedule.steps(), kSteps, spacing.spacing);
   const std::vector<double> shown(times.begin(), times.end());
   const std::vector<TimeStep> steps = TimeSteps(times);
-  // Of unevenly spaced times diffusers' DDIM and DDPM step past the next one.
+  // With unevenly spaced times, the DDIM and DDPM of diffusers step past the next one.
   if (spacing.spacing != TimeSpacing::kLinspace) {
     for (const double eta : {0.0, 1.0}) {
       recorder->Run(name(eta == 0 ? "ddim" : "ddim_eta"), shown, steps.size(),

@@ -198,7 +198,7 @@ absl::Status HunyuanProbe::Forward() {
   return absl::OkStatus();
 }
 
-// Of the mean over the batch: before the update of a step that changes nothing.
+// The gradients of the mean over the batch, read before the update of a step that changes nothing.
 absl::Status HunyuanProbe::Gradients() {
   const Graph& graph = run_->training;
   const auto count = static_cast<float>(batch_);
@@ -234,7 +234,7 @@ absl::Status HunyuanProbe::Gradients() {
   return read;
 }
 
-// With the noise that the latents were made from, that of steps behind that of the start.
+// Uses the noise that the latents were made from; the noise of the steps follows that of the start.
 absl::Status HunyuanProbe::Sample(const std::string& input, SamplingMethod method, double control_scale) {
   BatchOptions options{.sampling = HunyuanSampling(config_.model().hunyuan_dit()), .guidance = 3, .batch = batch_};
   options.sampling.method = method;

@@ -36,7 +36,7 @@ namespace {
 
 constexpr int kSteps = 10;
 
-// Tensors of the dump by name.
+// Named tensors of the dump.
 class Dump {
  public:
   template <typename T>
@@ -83,7 +83,7 @@ class Probe {
   absl::Status Export();
   absl::Status Logits();
   absl::Status Steps();
-  // Adds `prefix`<exported name> for every exported tensor, from the vectors of one class, times `scale`.
+  // Adds `prefix`<exported name> for every exported tensor: the values of one state times `scale`.
   void AddState(const std::string& prefix, StateId state, double scale);
 
   const TrainConfig& config_;

@@ -1,4 +1,4 @@
-// Activations that wait for the backward pass rest in the file where the host has no room for them: such plans are
+// Activations that wait for the backward pass rest in the file where the host has no room for them. Such plans are
 // sound and within all three budgets, and the least budgets that refusals name are exact.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -72,7 +72,7 @@ TEST_P(ActivationsInFile, TakeWhatTheHostHasNoRoomFor) {
     if (more == 0) in_file = ActivationsWritten(*plan);
     EXPECT_LE(ActivationsWritten(*plan), in_file);
     if (ActivationsWritten(*plan) > 0) {
-      // With all state there already.
+      // Activations go to the file only once all state is there.
       EXPECT_EQ(plan->layout.home_bytes[static_cast<int>(TierKind::kHost)], 0);
       const TierPeak& peak = plan->peaks[static_cast<int>(TierKind::kFile)];
       EXPECT_GT(peak.by_class[static_cast<int>(MemoryClass::kActivations)], 0);
@@ -81,7 +81,7 @@ TEST_P(ActivationsInFile, TakeWhatTheHostHasNoRoomFor) {
     whole = ActivationsWritten(*plan);
   }
   EXPECT_GT(in_file, 0);
-  EXPECT_EQ(whole, 0);  // the last budget holds all
+  EXPECT_EQ(whole, 0);  // the last budget has room for everything
   for (const int64_t less : {int64_t{1}, int64_t{4096}, least / 3}) {
     options_.host_bytes = least - less;
     const absl::Status refused = MakePlan(graph_, facts_, options_).status();
@@ -92,7 +92,7 @@ TEST_P(ActivationsInFile, TakeWhatTheHostHasNoRoomFor) {
   }
 }
 
-// The device's least, and all above it, is what it is with room on the host.
+// The least device budget, and plans above it, are the same as with room on the host.
 TEST_P(ActivationsInFile, LeaveTheDevicesLeastAsItIs) {
   const int64_t least = options_.device_bytes;
   for (const int64_t more : {int64_t{0}, int64_t{4096}, least / 4}) {
@@ -135,7 +135,7 @@ INSTANTIATE_TEST_SUITE_P(
             FileCase{true, 3, 2, 64 << 10, 64, DType::kFloat32}, FileCase{false, 8, 3, 8 << 10, 4, DType::kBFloat16}})),
     NameOf);
 
-// A graph whose activations go to the file at the host's least, and there the plan.
+// A graph whose activations go to the file at the least host budget, and its plan at that budget.
 struct Planned {
   explicit Planned(int64_t more_host_bytes = 0, int prefetch_steps = 8)
       : graph(TrainingGraph(SmallShape(4, true), kSmallBatch, false)), facts(FactsFor(graph)) {
@@ -153,7 +153,7 @@ struct Planned {
   Plan plan;
 };
 
-// Files are written in whole blocks, and few activations are some.
+// The file is written in whole blocks, and some activations do not fill one.
 TEST(ActivationsInFileTest, FillWholeBlocks) {
   const Planned planned;
   int64_t odd = 0;
@@ -168,7 +168,7 @@ TEST(ActivationsInFileTest, FillWholeBlocks) {
   EXPECT_GT(odd, 0);
 }
 
-// Compute steps between the reads from the file and the copies to the device behind them.
+// Compute steps between each read from the file and the copy to the device that follows it.
 int64_t ComputedBetween(const Planned& planned) {
   int64_t computed = 0, between = 0;
   std::vector<int64_t> read_at(planned.micro_step().regions.size(), kNone);  // by region on the host
@@ -182,14 +182,14 @@ int64_t ComputedBetween(const Planned& planned) {
 }
 
 TEST(ActivationsInFileTest, ComeBackEarly) {
-  const int64_t room = 768 << 10;  // among which the largest unit's parameters leave no holes
+  const int64_t room = 768 << 10;  // at which the largest unit's parameters leave no holes
   const Planned early(room), late(room, /*prefetch_steps=*/0);
   EXPECT_GT(ActivationsWritten(early.plan), 0);
   EXPECT_GT(ComputedBetween(early), 0);
   EXPECT_EQ(ComputedBetween(late), 0);
 }
 
-// What they take of the file's lanes is in a step's time and bytes, once for each micro-batch.
+// A step's time and bytes include what activations take of the file's lanes, once for each micro-batch.
 TEST(ActivationsInFileTest, AreTimed) {
   const Planned planned;
   const auto step = [&](double file_rate, int64_t micro_batches) {
@@ -209,7 +209,7 @@ TEST(ActivationsInFileTest, AreTimed) {
 TEST(ActivationsInFileTest, BrokenMovesAreFound) {
   const Planned planned;
   ASSERT_EQ(VerifyPlan(planned.graph, planned.plan), absl::OkStatus());
-  // With lifetimes and waits that fit the broken steps, so that only the fault itself is wrong.
+  // With `refit`, lifetimes and waits are fitted to the broken steps, so that only the fault itself is wrong.
   using Fault = std::function<void(std::vector<Step>&, size_t)>;
   const auto broken = [&](Lane lane, const Fault& fault, bool refit) {
     Plan plan = planned.plan;
@@ -243,13 +243,13 @@ TEST(ActivationsInFileTest, BrokenMovesAreFound) {
   }
 }
 
-// What is written behind the first use of a tensor that was read back is another value than the file's.
+// Reading another tensor's pages from the file is found.
 TEST(ActivationsInFileTest, AStalePageIsFound) {
   const Planned planned;
   Plan plan = planned.plan;
   Segment& segment = plan.segments[kMicroStepSegment];
   std::vector<Step>& steps = segment.steps;
-  // Two that wait at the same time and are as large change places in the file when they are read.
+  // Two tensors that wait at the same time and have the same size are read from each other's places in the file.
   const auto is_read = [&](const Step& step) {
     return step.lane == Lane::kFileIn && IsActivation(segment.regions[step.src.region]);
   };
@@ -264,12 +264,12 @@ TEST(ActivationsInFileTest, AStalePageIsFound) {
   UpdateLifetimes(segment);
   OrderSteps(planned.graph, segment);
   EXPECT_THAT(std::string(VerifyPlan(planned.graph, plan).message()), HasSubstr("to the place of "));
-  // And if it is also said to be the other's.
+  // The same if each region also claims to hold the other tensor.
   std::swap(segment.regions[first->src.region].tensor, segment.regions[second->src.region].tensor);
   EXPECT_FALSE(VerifyPlan(planned.graph, plan).ok());
 }
 
-// The sweeps of a lock-free update have the file's lanes.
+// Beside a lock-free update activations stay on the host, because the sweeps own the file's lanes.
 TEST(ActivationsInFileTest, StayOnTheHostBesideALockFreeUpdate) {
   std::vector<StateSpec> states = AdamWStates();
   for (StateSpec& state : LockFreeStates(DType::kFloat32)) states.push_back(std::move(state));

@@ -1,5 +1,5 @@
-// What verify proves of a plan for all ranks at once holds for each of them alone: small worlds are played here rank by
-// rank, with every place where it lies on that rank.
+// VerifyPlan proves a plan for all ranks together. These tests check that the proof holds for each rank alone: they
+// play small worlds rank by rank, with every place where it lies on that rank.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -15,7 +15,7 @@
 namespace angel_ptm {
 namespace {
 
-constexpr int64_t kCellBytes = 256;  // of memory, the alignment of regions and tensors
+constexpr int64_t kCellBytes = 256;  // bytes of memory a cell; the alignment of regions and tensors
 constexpr int64_t kCellElements = kCellBytes / 4;
 
 Graph MakeTestGraph(int expert_degree) {
@@ -31,7 +31,7 @@ const Graph& TestGraph(int expert_degree = 1) {
   return expert_degree == 1 ? *whole : *split;
 }
 
-// A plan with `percent` of the unconstrained peak; nothing if there is none.
+// A plan within `percent` of the unconstrained peak; nullopt if there is none.
 std::optional<Plan> PlanOf(int world, int stage, int percent, int expert_degree = 1) {
   const Graph& graph = TestGraph(expert_degree);
   const BackendFacts facts = plan_testing::FactsFor(graph);
@@ -53,7 +53,7 @@ struct Cells {
   size_t tier;
   int64_t begin, end;
 };
-// Where a place lies on a rank.
+// The cells of a place on a rank.
 Cells CellsOf(const Plan& plan, const Segment& segment, const Place& place, int rank) {
   const Region& region = segment.regions[place.region];
   const int64_t begin = plan.layout.OffsetOf(region, place, rank);
@@ -61,8 +61,8 @@ Cells CellsOf(const Plan& plan, const Segment& segment, const Place& place, int 
           (begin + place.bytes + kCellBytes - 1) / kCellBytes};
 }
 
-// Plays a segment on all ranks, step by step, on memory whose cells hold which cell of a state they are, in which
-// version.
+// Plays a segment on all ranks, step by step. Each memory cell holds the state cell and the version that it would
+// contain.
 class World {
  public:
   World(const Plan& plan, const Segment& segment)
@@ -85,7 +85,7 @@ class World {
     });
   }
 
-  // Whether every rank finds what it needs at every step, and has it at home at the end.
+  // Returns whether every rank finds what it needs at every step, and has the newest versions at home at the end.
   bool Play() {
     for (const Step& step : segment_.steps) PlayStep(step);
     ForEachHome([&](int rank, const Home& home, int64_t begin, const Cells& at) {
@@ -102,7 +102,8 @@ class World {
 
   int world() const { return layout_.world_size; }
   int64_t SliceCells(UnitId unit) const { return layout_.slices[unit].slice_elements / kCellElements; }
-  // Ranks that use the same part of the unit, which are neighbours; and where that begins, by a rank.
+  // The number of ranks that use the same part of the unit (they are neighbours), and the cell where a rank's part
+  // begins.
   int Sharers(UnitId unit) const { return graph_.units()[unit].is_experts ? world() / layout_.expert_degree : world(); }
   int64_t PartBegin(UnitId unit, int rank) const { return rank / Sharers(unit) * Sharers(unit) * SliceCells(unit); }
   int64_t& Version(UnitId unit, StateId s, int64_t cell) { return versions_[layout_.HomeIndex(unit, s)][cell]; }
@@ -110,7 +111,7 @@ class World {
     return (static_cast<int64_t>(layout_.HomeIndex(unit, s)) << 40) + (cell << 16) + Version(unit, s, cell);
   }
 
-  // visit(rank, home, first cell of the vector, where): of gradients only the own slice means anything.
+  // Calls visit(rank, home, first cell of the vector, cells). Of gradients, only the rank's own slice is visited.
   template <typename Visit>
   void ForEachHome(Visit&& visit) {
     for (int rank = 0; rank < world(); ++rank) {
@@ -125,7 +126,7 @@ class World {
     }
   }
 
-  // The place's cells on that rank.
+  // Returns what the place's cells hold on that rank.
   std::vector<int64_t> Read(const Place& place, int rank) const {
     const Cells at = CellsOf(plan_, segment_, place, rank);
     const std::vector<int64_t>& tier = ranks_[rank][at.tier];
@@ -238,12 +239,12 @@ class World {
   const Segment& segment_;
   const Layout& layout_;
   const Graph& graph_;
-  std::vector<std::vector<int64_t>> versions_;  // by home, of every cell of the vector
+  std::vector<std::vector<int64_t>> versions_;  // by home, for every cell of the vector
   std::vector<Memory> ranks_;
   bool ok_ = true;
 };
 
-// Whether waits and lanes order all conflicting accesses of one rank.
+// Returns whether waits and lanes order all conflicting accesses of one rank.
 bool IsOrdered(const Plan& plan, const Segment& segment, int rank) {
   using Counts = std::array<int32_t, kLaneCount>;
   struct Uses {
@@ -317,7 +318,7 @@ TEST(EveryRank, FindsWhatItNeedsInOrder) {
   EXPECT_GT(moves_of_own_pages, 100);
 }
 
-// Waits are made for all ranks at once, and none of them for no rank.
+// The planner makes waits for all ranks together; each of them is needed by some rank.
 TEST(EveryRank, EveryWaitIsSomeRanks) {
   for (int stage = 0; stage <= 3; ++stage) {
     Plan plan = *PlanOf(3, stage, 70);
@@ -334,7 +335,8 @@ TEST(EveryRank, EveryWaitIsSomeRanks) {
   }
 }
 
-// A place that is the own slice's where it should lie the same on all ranks, or the other way round.
+// A place that is marked as the rank's own slice where it should be the same on all ranks, or the other way round,
+// breaks the plan.
 TEST(EveryRank, AnotherPlaceIsNoPlan) {
   int places = 0;
   for (int stage : FewerIfSanitized(2, {3, 1, 0})) {
@@ -349,7 +351,7 @@ TEST(EveryRank, AnotherPlaceIsNoPlan) {
         for (Place* place : of_step) {
           if (place->region == kNone || step.unit == kNone) continue;
           const Region& region = segment.regions[place->region];
-          // Only where a whole vector lies is there an own slice, and more than it.
+          // Only a region that holds a whole vector can hold both an own slice and the rest.
           const int64_t whole = plan.layout.bytes(region.state, plan.layout.whole_elements(step.unit));
           if (region.range.bytes != whole || place->bytes == whole) continue;
           place->own = !place->own;

@@ -1,4 +1,4 @@
-// What the host has no room for rests in the file: every such plan is sound and within all three budgets, and the least
+// What the host has no room for rests in the file. Every such plan is sound and within all three budgets, and the least
 // host budget that a refusal names is exact.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -109,7 +109,7 @@ TEST(FileTierTest, ItsBudgetIsKept) {
   EXPECT_THAT(std::string(refused.message()), HasSubstr("memory.nvme.bytes is"));
 }
 
-// A budget of the host between its least and what takes all state.
+// A host budget halfway between the least that works and what holds all state.
 PlanOptions HalfOfTheHost(const Graph& graph, const BackendFacts& facts, PlanOptions options) {
   options.device_bytes = LeastDeviceBytes(graph, facts, options);
   const int64_t all = ArenaBytes(MakePlan(graph, facts, options).value(), TierKind::kHost);
@@ -124,7 +124,7 @@ int64_t LargestHome(const Plan& plan) {
   return bytes;
 }
 
-// What pages on their way do not use, homes do.
+// Homes use the room on the host that pages in flight leave.
 TEST(FileTierTest, TheHostIsFull) {
   const Graph graph = TrainingGraph(SmallShape(6, false), kSmallBatch, false);
   const BackendFacts facts = FactsFor(graph);
@@ -137,7 +137,7 @@ TEST(FileTierTest, TheHostIsFull) {
   }
 }
 
-// Less comes early where the file has no room for what that would need; what is refused names a number that works.
+// Where the file has no room for what starting early needs, less starts early. A refusal names a file size that works.
 TEST(FileTierTest, MoreRestsOnTheHostWhereTheFileIsFull) {
   const Graph graph = TrainingGraph(SmallShape(6, false), kSmallBatch, false);
   const BackendFacts facts = FactsFor(graph);
@@ -172,14 +172,14 @@ TEST(FileTierTest, EvaluationReadsParametersFromTheFile) {
   const absl::StatusOr<Plan> plan = MakePlan(training, facts, options);
   ASSERT_TRUE(plan.ok()) << plan.status();
   const Graph evaluation = BuildHunyuanLmEvaluation(shape, kSmallBatch, training.table);
-  options.host_bytes += options.host_bytes / 8;  // training's least is not evaluation's
+  options.host_bytes += options.host_bytes / 8;  // an evaluation may need more than training's least
   const absl::StatusOr<Plan> other = MakePlan(evaluation, FactsFor(evaluation), options, &plan->layout);
   ASSERT_TRUE(other.ok()) << other.status();
   const absl::Status verified = VerifyPlan(evaluation, *other);
   EXPECT_TRUE(verified.ok()) << verified;
 }
 
-// Moves from and to the file that are dropped, on another lane or between other places are named by the proof.
+// VerifyPlan names moves from and to the file that are dropped, on another lane or between other places.
 TEST(FileTierTest, BrokenMovesAreFound) {
   const Graph graph = TrainingGraph(SmallShape(2, false), kSmallBatch, false);
   const BackendFacts facts = FactsFor(graph);
@@ -188,7 +188,7 @@ TEST(FileTierTest, BrokenMovesAreFound) {
   options.host_bytes = LeastHostBytes(graph, facts, options);
   const Plan plan = MakePlan(graph, facts, options).value();
   ASSERT_EQ(VerifyPlan(graph, plan), absl::OkStatus());
-  // With lifetimes and waits that fit the broken steps, so that only the fault itself is wrong.
+  // Lifetimes and waits are fitted to the broken steps, so that only the fault itself is wrong.
   const auto found = [&](Lane lane, const std::function<void(std::vector<Step>&, size_t)>& fault) {
     Plan broken = plan;
     Segment& update = broken.segments[kUpdateSegment];

@@ -1,4 +1,4 @@
-// Gradients that rest in the places of their parameters: what plans make of it, and faults that verify names.
+// Plans whose gradients rest in their parameters' places, and faults in them that VerifyPlan names.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -27,7 +27,7 @@ class GradientPlaces : public ::testing::Test {
                                            AdamWStates(DType::kBFloat16, DType::kBFloat16))),
         facts_(plan_testing::FactsFor(graph_)) {}
 
-  // With `percent` of the unconstrained peak on the device; 0: the least that works.
+  // A plan with `percent` of the unconstrained peak on the device; 0: the least that works.
   Plan PlanFor(int world, int stage, int percent, bool file = false) const {
     PlanOptions options{.world_size = world, .zero_stage = stage, .page_bytes = kGuestPage, .prefetch_steps = 2};
     Plan plan = MakePlan(graph_, facts_, options).value();
@@ -40,7 +40,7 @@ class GradientPlaces : public ::testing::Test {
     }
     return plan;
   }
-  // Bytes that moves and reductions of a state write in a segment.
+  // Bytes that a segment's moves of a state write.
   static int64_t Moved(const Segment& segment, StateId state) {
     int64_t bytes = 0;
     for (const Step& step : segment.steps) {
@@ -76,7 +76,7 @@ TEST_F(GradientPlaces, AreThoseOfParametersWhereRanksStoreTheSamePartOfBoth) {
   }
 }
 
-// Of parameters that rest elsewhere only the reduced gradient goes home, and an update fetches it alone.
+// Where parameters rest off the device, only the reduced gradient is sent home, and an update fetches nothing else.
 TEST_F(GradientPlaces, NothingTravelsBesideThem) {
   for (const bool file : {false, true}) {
     const Plan plan = PlanFor(2, 3, 0, file);
@@ -91,7 +91,7 @@ TEST_F(GradientPlaces, NothingTravelsBesideThem) {
   }
 }
 
-// An evaluation on the same homes finds parameters there and leaves them.
+// An evaluation that uses the same homes finds parameters in them and does not overwrite them.
 TEST_F(GradientPlaces, EvaluationLeavesParameters) {
   const Plan training = PlanFor(1, 0, 60);
   const Graph evaluation =
@@ -103,7 +103,7 @@ TEST_F(GradientPlaces, EvaluationLeavesParameters) {
   EXPECT_TRUE(sound.ok()) << sound;
 }
 
-// Parameters rest on the device, where ops read them: behind the last of these their gradient takes their place.
+// Parameters rest on the device, where ops read them. After the last read their gradient takes their place.
 TEST_F(GradientPlaces, ParametersReadBehindTheirGradientAreNamed) {
   Plan plan = PlanFor(1, 0, 100);
   Segment& micro_step = plan.segments[kMicroStepSegment];
@@ -125,7 +125,7 @@ TEST_F(GradientPlaces, ParametersReadBehindTheirGradientAreNamed) {
       EXPECT_FALSE(reads(micro_step.steps[i], micro_step.steps[reduce].unit)) << i;
     }
   }
-  // One that takes the place of another layer's, which is still to be read.
+  // A gradient takes the place of another layer's parameters, which are still to be read.
   Step& later = micro_step.steps[reduction("layers.1.dense")];
   later.dst = micro_step.steps[reduction("layers.0.dense")].dst;
   UpdateLifetimes(micro_step);
@@ -134,7 +134,7 @@ TEST_F(GradientPlaces, ParametersReadBehindTheirGradientAreNamed) {
               ContainsRegex("of layers.0.dense parameters are not there, but byte [0-9]+ of layers.1.dense gradients"));
 }
 
-// The gradient goes home to the host, where the parameters are fetched from once more.
+// The gradient goes home to the host, and then the parameters are fetched from the same place once more.
 TEST_F(GradientPlaces, AFetchOfParametersBehindTheirGradientIsNamed) {
   Plan plan = PlanFor(1, 0, 0);
   Segment& micro_step = plan.segments[kMicroStepSegment];
@@ -157,7 +157,7 @@ TEST_F(GradientPlaces, AFetchOfParametersBehindTheirGradientIsNamed) {
               HasSubstr("of " + name + " parameters are not there, but byte 0 of " + name + " gradients"));
 }
 
-// Updates of pages on the host: behind the first one's return its page holds parameters.
+// An update of pages that rest on the host: once the first page has come back, its place holds parameters.
 TEST_F(GradientPlaces, AGradientThatIsReadBehindTheUpdateIsNamed) {
   Plan plan = PlanFor(1, 0, 70);
   Segment& update = plan.segments[kUpdateSegment];
@@ -195,7 +195,7 @@ TEST_F(GradientPlaces, AnUpdateThatMissesItsGradientIsNamed) {
   Plan plan = PlanFor(1, 0, 100);
   Segment& update = plan.segments[kUpdateSegment];
   Step& step = update.steps[FirstOf(update, [](const Step& s) { return s.kind == StepKind::kUpdate; })];
-  // Half a page beside it, so that the parameters it writes are what another element's gradient is read from.
+  // Shifts the written parameters by half a page, so that they overwrite the gradient of other elements.
   step.operands[0].begin += 64;
   step.operands[0].bytes -= 64;
   EXPECT_THAT(Verdict(plan), HasSubstr("bytes of parameters to"));

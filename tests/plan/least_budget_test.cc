@@ -1,5 +1,5 @@
-// The least device budget that a refusal names is exact: it works, a page less is refused with the same number, and
-// every larger one works.
+// The least device budget that a refusal names is exact: it works, as does every larger one, and one page less is
+// refused with the same number.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -66,7 +66,8 @@ TEST_P(LeastBudget, WorksAndAPageLessIsRefused) {
     EXPECT_LE(plan->arena_bytes[static_cast<int>(TierKind::kDevice)], c.options.device_bytes);
     const absl::Status verified = VerifyPlan(c.graph, *plan);
     EXPECT_TRUE(verified.ok()) << "with " << more << " more: " << verified;
-    // Of so few buffers, all but the largest away, holes may cost a little more than in a plan with room.
+    // With nearly everything away from the device only few buffers are left there, so holes may cost a little more than
+    // in a plan with room.
     EXPECT_LE(PackingLoss(*plan, TierKind::kDevice), more == 0 ? 0.08 : 1);
   }
   for (const int64_t less : {int64_t{4096}, least / 3}) {
@@ -78,7 +79,7 @@ TEST_P(LeastBudget, WorksAndAPageLessIsRefused) {
   }
 }
 
-// So is the host's, with a file for state and activations, at the least of the device.
+// The least host budget, too, is exact, with a file for state and activations and the least device budget.
 TEST_P(LeastBudget, WorksWithTheHostsLeast) {
   RandomCase c(GetParam());
   SCOPED_TRACE(c.text);

@@ -1,4 +1,4 @@
-// Plans of a lock-free update: what they take, and that VerifyPlan names what is wrong with broken ones.
+// Plans of a lock-free update: what memory they take, and that VerifyPlan names what is wrong with broken ones.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -26,7 +26,7 @@ const Graph& LockFreeGraph() {
   return *graph;
 }
 
-// Two ranks; parameters and gradients rest on the host but for a few, or with `file` the least is there.
+// Two ranks. Most parameters and gradients rest on the host; with `file`, as little as possible does.
 PlanOptions LockFreeOptions(bool file) {
   const BackendFacts facts = plan_testing::FactsFor(LockFreeGraph());
   PlanOptions options{.world_size = 2, .zero_stage = 3, .page_bytes = 64 << 10, .prefetch_steps = 2};
@@ -67,7 +67,7 @@ TEST(LockFreePlanTest, AccountsForMailboxesAndSecondParameters) {
     if (!file) continue;
     EXPECT_LT(plan_testing::LeastHostBytes(LockFreeGraph(), plan_testing::FactsFor(LockFreeGraph()), in_turns),
               options.host_bytes);
-    // The least of the host is exact, sweeps included.
+    // The least host budget is exact, sweeps included.
     EXPECT_LE(plan->arena_bytes[1], options.host_bytes);
     options.host_bytes -= 1;
     EXPECT_EQ(LockFreePlan(options).status().code(), absl::StatusCode::kResourceExhausted);

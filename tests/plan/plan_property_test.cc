@@ -59,7 +59,7 @@ class PlanGrid : public ::testing::TestWithParam<Param> {
   const BackendFacts facts_;
 };
 
-// Bytes a rank keeps of one class over all units: whole padded vectors, or slices of them from some stage on.
+// Bytes that a rank stores of one class over all units: whole padded vectors, or slices if `sharded`.
 int64_t StoredBytes(const Graph& graph, int world, bool sharded) {
   int64_t bytes = 0;
   for (const Unit& unit : graph.units()) {
@@ -80,8 +80,9 @@ void ExpectStageFormula(const Graph& graph, const Plan& plan) {
   EXPECT_EQ(stored[kMoment2State], StoredBytes(graph, world, stage >= 1));
 }
 
-// A reduce writes its source, the padding of a unit's gradients included, where nothing else has written since the
-// memory served somebody else: the reader it replaces there must have finished. Units this small are half padding.
+// A reduce writes its source, including the padding of a unit's gradients. Nothing else may have written the padding
+// since the memory had another use, so the reduce must wait for the reader in that use. Units this small are half
+// padding.
 TEST(PlanTest, AReduceWaitsForWhoReadItsPadding) {
   HunyuanLmShape shape = SmallShape(4, true);
   shape.vocab_size = 96;
@@ -108,7 +109,7 @@ TEST(PlanTest, AReduceWaitsForWhoReadItsPadding) {
   }
 }
 
-// Starting early is given up where it does not fit, however early it was to start.
+// Whatever fits at the default prefetch distance fits at any larger one: steps that do not fit early run later.
 TEST(PlanTest, WhatFitsAtTheDefaultPrefetchFitsAtTheLargest) {
   for (bool moe : {false, true}) {
     const Graph graph = TrainingGraph(SmallShape(2, moe), kSmallBatch, false);
@@ -132,7 +133,7 @@ TEST(PlanTest, WhatFitsAtTheDefaultPrefetchFitsAtTheLargest) {
 TEST_P(PlanGrid, BudgetsAreKept) {
   int combination = std::get<1>(GetParam()) + std::get<3>(GetParam());
   for (int world : kWorlds) {
-    // Every other world with every graph and stage: each pair of them occurs with one kind of graph or another.
+    // For each graph and stage, every other world: each pair of world and stage occurs with some kind of graph.
     if ((combination + std::get<0>(GetParam()) + std::get<2>(GetParam())) % 2 == 0) {
       ++combination;
       continue;
@@ -190,7 +191,7 @@ INSTANTIATE_TEST_SUITE_P(Graphs, PlanGrid,
                                             ::testing::Values(0, 1, 2, 3)),
                          ParamName);
 
-// A plan for evaluation or generation of the same run: state stays where the training plan has it.
+// Plans for evaluating or generating with the same run: state stays where the training plan has it.
 TEST(SharedLayout, EvaluationAndDecodingKeepTheHomes) {
   const HunyuanLmShape shape = SmallShape(2, true);
   const Graph training = TrainingGraph(shape, kSmallBatch, false);
@@ -225,7 +226,7 @@ TEST(Generation, KeepsParametersOnly) {
   EXPECT_EQ(plan->layout.home_bytes[0], StoredBytes(graph, 1, false));
 }
 
-// A small host budget is met by resting as much as possible on the device.
+// A small host budget is met by keeping as much state as possible on the device.
 TEST(HostBudget, CountsAfterTheDeviceIsFull) {
   const Graph graph = TrainingGraph(SmallShape(4, false), kSmallBatch, false);
   PlanOptions options{.page_bytes = 64 << 10};

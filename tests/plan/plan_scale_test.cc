@@ -1,5 +1,5 @@
-// The largest model of the family on a large cluster plans and verifies (it prints in how many seconds; ctest's timeout
-// is the only bound) with little lost to holes.
+// The largest model of the family on a large cluster: planning and verifying succeed and little memory is lost to
+// holes. The tests print how many seconds they take; only ctest's timeout limits it.
 #include <gtest/gtest.h>
 
 #include <chrono>

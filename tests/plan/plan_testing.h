@@ -49,8 +49,8 @@ inline Graph TrainingGraph(const HunyuanLmShape& shape, const HunyuanLmBatch& ba
   return graph;
 }
 
-// Workspaces of the size a host backend asks for: attention's row statistics, a chunk of logits, an ordered reduction's
-// receive buffer.
+// Facts with workspaces of the size a host backend asks for: attention's row statistics, a chunk of logits, an ordered
+// reduction's receive buffer.
 inline BackendFacts FactsFor(const Graph& graph) {
   BackendFacts facts;
   for (const Op& op : graph.ops) {
@@ -66,7 +66,7 @@ inline BackendFacts FactsFor(const Graph& graph) {
   return facts;
 }
 
-// The number that a refusal names.
+// The least budget that a refusal names.
 inline int64_t LeastThatWorks(const Graph& graph, const BackendFacts& facts, const PlanOptions& options) {
   const std::string message(MakePlan(graph, facts, options).status().message());
   const std::vector<std::string> parts = absl::StrSplit(message, absl::MaxSplits("the least that works is ", 1));
@@ -93,7 +93,7 @@ inline constexpr int64_t kRoomyTier = int64_t{1} << 40;
 
 inline int64_t ArenaBytes(const Plan& plan, TierKind tier) { return plan.arena_bytes[static_cast<int>(tier)]; }
 
-// A plan with room in the file.
+// Options with room in the file.
 struct FileCase {
   bool moe;
   int world, stage;

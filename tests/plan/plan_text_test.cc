@@ -39,7 +39,7 @@ TEST_F(PlanText, MemoryTableListsWhatEachTierHolds) {
   }
   EXPECT_THAT(table, HasSubstr(FormatBytes(tight_.arena_bytes[0])));
   EXPECT_THAT(table, HasSubstr(FormatBytes(tight_.arena_bytes[1])));
-  // One column per tier: all lines are equally long.
+  // One column per tier, and all lines have the same length.
   const size_t width = table.find('\n') + 1;
   EXPECT_EQ(table.size() % width, 0u);
   for (size_t at = width - 1; at < table.size(); at += width) EXPECT_EQ(table[at], '\n');
@@ -69,7 +69,7 @@ TEST_F(PlanText, ListingHasALinePerStep) {
   EXPECT_THAT(listing, HasSubstr("compute      compute        backward RouterGrad"));
   EXPECT_THAT(listing, HasSubstr("copy-in      move"));
   EXPECT_THAT(listing, HasSubstr(" after "));
-  // Parameters at home on the host go to the own slice of the gathered vector, wherever that is.
+  // Parameters whose home is on the host are copied to the rank's own slice of the gathered vector, wherever that lies.
   EXPECT_THAT(listing,
               ContainsRegex("move .* parameters own elements 0\\+.* -> device\\[[0-9]+\\+[0-9]+\\*rank\\+[0-9]+\\]"));
 }

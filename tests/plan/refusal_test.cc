@@ -1,4 +1,5 @@
-// What a user reads whose budget is too small: what needs how much, how much there is, the least that works.
+// The messages that users with too small a budget read: what needs how much, how much there is, and the least that
+// works.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -64,7 +65,7 @@ TEST_F(Refusal, NamesTheUnitThatIsUpdated) {
                                            " needs 4.00 KiB of device memory at once, 1.00 KiB are left for it"));
 }
 
-// Holes come and go with the budget: a larger one is not refused because its own attempts meet more of them.
+// Holes come and go with the budget. A larger budget is not refused because its plan happens to have more of them.
 TEST_F(Refusal, IsNeverAboveTheLeastThatWorks) {
   for (int per_mille = 0; per_mille < 200; per_mille += kSanitized ? 25 : 5) {
     options_.device_bytes = least_ + least_ * per_mille / 1000;
@@ -77,7 +78,7 @@ TEST_F(Refusal, IsNeverAboveTheLeastThatWorks) {
   }
 }
 
-// Planning page moves that no memory holds would end in bad_alloc.
+// The planner refuses page sizes with more page moves than memory can hold, instead of ending in bad_alloc.
 TEST_F(Refusal, NamesThePageSizeThatKeepsThePlanSmall) {
   HunyuanLmShape shape = plan_testing::SmallShape(2, false);
   shape.hidden_size = 4096;

@@ -41,7 +41,8 @@ TEST(WorkRateTest, IsAPowerBetweenPointsAndProportionalBeyond) {
 }
 
 TEST(SimulateSegmentTest, WaitsAndNamesTheCriticalPath) {
-  // copy-in 2 s, then compute 3 s that waits for it, while a second copy of 4 s runs; compute of 1 s waits for that.
+  // A copy-in takes 2 s; a compute step of 3 s waits for it while a second copy of 4 s runs; a compute step of 1 s
+  // waits for that copy.
   Segment segment;
   segment.steps = {StepOn(Lane::kCopyIn), StepOn(Lane::kCompute, {0, 0, 1}), StepOn(Lane::kCopyIn),
                    StepOn(Lane::kCompute, {0, 0, 2})};
@@ -57,14 +58,14 @@ TEST(SimulateSegmentTest, WaitsAndNamesTheCriticalPath) {
 }
 
 TEST(SimulateSegmentTest, LanesShareCores) {
-  // Of 2 cores compute wants 2 and the copy 1: at 2/3 of their speed the copy ends after 3 s, when 2 of compute's 4
-  // seconds are done.
+  // There are 2 cores; compute wants 2 and the copy 1. Both run at 2/3 of their speed: the copy ends after 3 s, when 2
+  // of compute's 4 seconds are done.
   Segment segment;
   segment.steps = {StepOn(Lane::kCompute), StepOn(Lane::kCopyOut)};
   const SegmentTime time = SimulateSegment(segment, {Takes(4, 2), Takes(2, 1)}, {2, 1, 1});
   EXPECT_DOUBLE_EQ(time.spans[1].end, 3);
   EXPECT_DOUBLE_EQ(time.spans[0].end, 5);
-  // Who uses nothing that is short is not slowed.
+  // A step that uses no scarce resource is not slowed.
   EXPECT_DOUBLE_EQ(SimulateSegment(segment, {Takes(4, 2), Takes(2)}, {2, 1, 1}).spans[1].end, 2);
 }
 
@@ -74,7 +75,7 @@ TEST(SimulateSegmentDeathTest, StepsThatWaitForEachOtherAreABug) {
   EXPECT_DEATH(SimulateSegment(segment, {Takes(1), Takes(1)}, kOfEach), "knot wait for each other");
 }
 
-// An accelerator with an own, slow copy engine; powers of two, so that sums are exact.
+// An accelerator with a slow copy engine of its own. Rates are powers of two, so sums are exact.
 CostModel SmallModel() {
   CostModel model;
   model.matrix[0] = {{{1, 1 << 20}}};
@@ -89,7 +90,7 @@ CostModel SmallModel() {
 
 class CostTest : public ::testing::Test {
  protected:
-  // Four ranks; state away from the device, so that all kinds of steps are there.
+  // Four ranks, with state away from the device so that all kinds of steps occur.
   CostTest() : graph_(TrainingGraph(SmallShape(2, false), kSmallBatch, false)), facts_(FactsFor(graph_)) {
     PlanOptions options{.world_size = 4, .zero_stage = 3, .page_bytes = 4096};
     options.device_bytes = plan_testing::LeastDeviceBytes(graph_, facts_, options);
@@ -122,14 +123,14 @@ class CostTest : public ::testing::Test {
 TEST_F(CostTest, EveryKindOfStepByHand) {
   CostModel model = SmallModel();
   size_t i = 0;
-  // 128 tokens, width 64, q, k and v of 8 heads of 16: 2 * 128 * 64 * 128 FLOPs; the bytes take longer:
-  // 4 * (128 * 64 + 128 * 64 + 128 * 128).
+  // 128 tokens, width 64; q, k and v have 8 heads of 16 in all: 2 * 128 * 64 * 128 FLOPs. The bytes take longer: 4 *
+  // (128 * 64 + 128 * 64 + 128 * 128).
   const Step& product = First(StepKind::kCompute, Lane::kCompute, &i);
   EXPECT_EQ(graph_.ops[product.op].outputs.size(), 1u);
   EXPECT_DOUBLE_EQ(SecondsOf(i, model), 2.0 * 128 * 64 * 128 / (1 << 20));
   model.matrix[0].points[0].second = 1 << 30;
   EXPECT_DOUBLE_EQ(SecondsOf(i, model), 4.0 * (128 * 64 * 2 + 128 * 128) / (1 << 18));
-  // What was measured goes before.
+  // A measured time takes precedence.
   model.kernels[{"Matmul", DType::kFloat32}] = {{{1, 2.0 * 128 * 64 * 128}}};
   model.launch_seconds = 0.5;
   EXPECT_DOUBLE_EQ(SecondsOf(i, model), 1.5);
@@ -138,7 +139,7 @@ TEST_F(CostTest, EveryKindOfStepByHand) {
   const Step& move = First(StepKind::kMove, Lane::kCopyIn, &i);
   EXPECT_DOUBLE_EQ(SecondsOf(i, model), static_cast<double>(move.dst.bytes) / (1 << 14));
 
-  // Two nodes of two: half of the vector comes from the node's other rank, half from the other node.
+  // Two nodes of two ranks: half of the vector comes from the node's other rank, half from the other node.
   const Step& gather = First(StepKind::kAllGather, Lane::kComm, &i);
   const double whole = static_cast<double>(gather.dst.bytes);
   EXPECT_DOUBLE_EQ(SecondsOf(i, model), whole / 2 / (1 << 12));
@@ -146,19 +147,19 @@ TEST_F(CostTest, EveryKindOfStepByHand) {
   model.between_latency_seconds = 2;
   EXPECT_DOUBLE_EQ(SecondsOf(i, model), whole / 2 / (1 << 10) + 2);
 
-  // Each rank of a node gets its quarter from both ranks of the other node.
+  // Each rank of a node receives its quarter from both ranks of the other node.
   const Step& reduction = First(StepKind::kReduceScatter, Lane::kComm, &i);
   const double src = static_cast<double>(reduction.src.bytes), own = static_cast<double>(reduction.dst.bytes);
   EXPECT_DOUBLE_EQ(SecondsOf(i, model), src / 4 * 2 * 2 / (1 << 10) + 2 + (src + own) / (1 << 18));
 
-  // In nodes: half of the vector from the node's other rank, then the node's sum of a quarter from the other node, for
-  // each of its ranks; a node's sums are written and read between.
+  // By nodes: each rank receives half of the vector from the node's other rank. Then it receives the other node's sum
+  // of a quarter, for each of the node's two ranks. A node's sums are written and read in between.
   plan_.layout.ranks_per_node = 2;
   EXPECT_DOUBLE_EQ(SecondsOf(i, model),
                    src / 2 / (1 << 12) + src / 4 * 2 / (1 << 10) + 2 + (src + own + src / 4 * 2 * 2) / (1 << 18));
   First(StepKind::kAllGather, Lane::kComm, &i);
   EXPECT_DOUBLE_EQ(SecondsOf(i, model), whole / 2 / (1 << 10) + 2) << "NCCL knows nodes";
-  // Between hosts as ours goes: across, then inside; or all ranks' at once.
+  // Transports of the host: first between nodes, then inside them; without nodes, from all ranks together.
   model.device_is_host = true;
   EXPECT_DOUBLE_EQ(SecondsOf(i, model), whole / 4 * 2 / (1 << 10) + 2 + whole / 2 / (1 << 12));
   plan_.layout.ranks_per_node = 0;
@@ -185,10 +186,10 @@ TEST_F(CostTest, UsesNoMoreOfWhatIsSharedThanItKeepsBusy) {
     return CostsOf(graph_, plan_, segment, model, {})[step].uses[static_cast<int>(shared)];
   };
   EXPECT_DOUBLE_EQ(uses(0, Shared::kDrive), 1);
-  // Alone, a page takes twice the time it takes in a deep queue.
+  // A page read alone takes twice as long as one in a deep queue.
   model.kernels[{"file-in", DType::kFloat32}] = {{{1 << 20, 1 << 19}}};
   EXPECT_DOUBLE_EQ(uses(0, Shared::kDrive), 0.5);
-  // The copy's rate is that of both ranks copying.
+  // The copy's rate is measured while both ranks copy.
   EXPECT_DOUBLE_EQ(uses(1, Shared::kCores), 0.5);
 }
 
@@ -201,12 +202,12 @@ TEST_F(CostTest, StepsAddUpToSegmentsAndFasterMachinesAreNoSlower) {
   double critical = 0;
   for (const double seconds : four.critical) critical += seconds;
   EXPECT_NEAR(critical, four.seconds, 1e-9 * four.seconds);
-  // The middle micro-batches are one play.
+  // The middle micro-batches share one simulated play.
   EXPECT_NEAR(five.seconds - four.seconds, (four.seconds - SimulateStep(graph_, plan_, model, 3).seconds), 1e-6);
   EXPECT_LE(four.plays.size(), 4u);
   for (int l = 0; l < kLaneCount; ++l) EXPECT_LE(four.busy[l], four.seconds * (1 + 1e-9));
-  // Nothing is shared on an accelerator but the host's memory, which one lane at a time uses here: starts are maxima
-  // of ends, so no rate that rises delays anything.
+  // On an accelerator only the host's memory is shared, and here one lane at a time uses it. Starts are maxima of ends,
+  // so a higher rate cannot delay anything.
   double CostModel::*const rates[] = {&CostModel::device_memory, &CostModel::to_device, &CostModel::to_host,
                                       &CostModel::inside_node, &CostModel::between_nodes};
   for (double CostModel::*rate : rates) {

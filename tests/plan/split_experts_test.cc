@@ -1,4 +1,4 @@
-// Plans of runs whose experts are split: what a rank stores and exchanges, what verify refuses, what exchanges cost.
+// Plans of runs with split experts: what a rank stores and exchanges, what VerifyPlan refuses, what exchanges cost.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -53,7 +53,7 @@ class SplitExpertsTest : public testing::Test {
   const Graph graph_;
 };
 
-// A rank has the experts of its place, or its slice of them: never any of another place.
+// A rank stores the experts of its place, or its slice of them, and never those of another place.
 TEST_F(SplitExpertsTest, ARankStoresItsPart) {
   const UnitId down = UnitNamed("layers.1.experts.down");
   const int64_t elements = kExperts * kWidth * 64;
@@ -73,8 +73,8 @@ TEST_F(SplitExpertsTest, ARankStoresItsPart) {
   }
 }
 
-// By layer, of a forward and a backward pass: tokens, weights and choices there, sums back; then gradients of sums
-// there, and those of tokens and weights back.
+// Per layer, for one forward and one backward pass: tokens, weights and choices are sent, and sums come back; then
+// gradients of sums are sent, and those of tokens and weights come back.
 TEST_F(SplitExpertsTest, ExchangesAreThoseOfTokens) {
   const Plan plan = PlanAt(3);
   const int64_t tokens = kSmallBatch.rows * kSmallBatch.sequence, row = 64 * 4, pair = 2 * 4;
@@ -97,7 +97,7 @@ TEST_F(SplitExpertsTest, ExchangesAreThoseOfTokens) {
   for (const auto& [what, n] : bytes) (what.starts_with("gather") ? gathered : summed) += n;
   EXPECT_EQ(gathered, kDegree * tokens * (2 * row + 2 * pair));
   EXPECT_EQ(summed, kDegree * tokens * (2 * row + pair));
-  // Half of the experts: gathered by the forward and the backward pass, their gradients reduced.
+  // Half of the experts: the forward and the backward pass gather them, and their gradients are reduced.
   EXPECT_EQ(of_units, 3 * kExperts / kDegree * kWidth * 64 * 4);
 }
 
@@ -130,7 +130,7 @@ TEST_F(SplitExpertsTest, VerifyRefusesOtherParts) {
   }
 }
 
-// Ranks of different places are two apart: in nodes of two they are in different nodes.
+// Ranks of different places are two apart, so nodes of two ranks separate them.
 TEST_F(SplitExpertsTest, ExchangesCrossNodesWhereReplicasFillThem) {
   const Plan plan = PlanAt(3);
   const Segment& segment = plan.segments[kMicroStepSegment];
@@ -146,7 +146,7 @@ TEST_F(SplitExpertsTest, ExchangesCrossNodesWhereReplicasFillThem) {
     const Step& step = segment.steps[i];
     const double bytes = static_cast<double>(ExchangedBytes(step));
     if (IsExchange(step)) {
-      // The two ranks of a node each get half of it from the other node.
+      // Each of a node's two ranks receives half of it from the other node.
       EXPECT_DOUBLE_EQ(costs[i].seconds, bytes / 2 * 2 / (1 << 10));
     } else if (step.kind == StepKind::kAllGather && graph_.units()[step.unit].is_experts) {
       EXPECT_DOUBLE_EQ(costs[i].seconds, bytes / 2 / (1 << 12));
@@ -160,8 +160,8 @@ TEST_F(SplitExpertsTest, ExchangesCrossNodesWhereReplicasFillThem) {
   }
 }
 
-// What GPUs of two nodes gather by rings crosses a node's network once for each group that has ranks in it; and rates
-// that were measured of all ranks are not those of a group.
+// A ring gather among GPUs of two nodes crosses a node's network once for each group with ranks in it. Rates measured
+// with all ranks do not apply to a group.
 TEST_F(SplitExpertsTest, GroupsGatherByRings) {
   const Plan plan = PlanAt(3);
   CostModel model = TypicalHostModel(/*threads=*/1);
@@ -179,8 +179,8 @@ TEST_F(SplitExpertsTest, GroupsGatherByRings) {
     const Step& step = segment.steps[i];
     const double bytes = static_cast<double>(ExchangedBytes(step));
     if (IsExchange(step) && graph_.ops[step.op].kind == OpKind::kGatherRows) {
-      // Members two apart, 1.5 of them in a node of three ranks: half a rank's rows come from elsewhere, for two
-      // groups.
+      // Members are two apart, so a node of three ranks has 1.5 of them: half a rank's rows come from other nodes, for
+      // each of two groups.
       EXPECT_DOUBLE_EQ(costs[i].seconds, bytes / 2 * 0.5 * 2 / (1 << 10));
       ++found;
     } else if (step.kind == StepKind::kReduceScatter) {

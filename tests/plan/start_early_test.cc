@@ -1,4 +1,4 @@
-// What comes early keeps lanes busy, and StartEarly's work does not grow with how far ahead it may look.
+// Starting steps early keeps lanes busy, and StartEarly's work does not grow with the prefetch distance.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -23,7 +23,7 @@ class StartEarlyTest : public ::testing::Test {
     plan_ = *MakePlan(graph_, facts_, options);
   }
 
-  // Live bytes at any step at most; also the budget the segment had.
+  // The largest number of live bytes at any step, which is also the segment's budget.
   static int64_t Most(const Segment& segment) {
     const std::vector<int64_t> live = LiveBytes(segment, TierKind::kDevice);
     return *std::max_element(live.begin(), live.end());
@@ -72,8 +72,8 @@ TEST_F(StartEarlyTest, BringsArrivalsForward) {
   EXPECT_GT(early_arrivals(early), early_arrivals(natural));
 }
 
-// Where the optimizer's states rest on the host and the rest on the device, pages travel while others are updated: one
-// after the other, an update would take as long as all its lanes together.
+// The optimizer's states rest on the host, everything else on the device. An update's pages travel while others are
+// updated; one after the other, an update would take as long as all its lanes together.
 TEST_F(StartEarlyTest, PagesOfAnUpdateTravelBesideOthers) {
   PlanOptions options{.page_bytes = 4096};
   const TierPeak all = MakePlan(graph_, facts_, options).value().peaks[static_cast<int>(TierKind::kDevice)];
@@ -94,7 +94,7 @@ TEST_F(StartEarlyTest, PagesOfAnUpdateTravelBesideOthers) {
   const auto [seconds, lanes] = seconds_of_lanes(plan);
   ASSERT_GT(lanes, 1000) << "no pages";
   EXPECT_LT(seconds, 0.6 * lanes);
-  // Where the host has no room for that, they go without.
+  // Where the host has no room for that, pages do not travel early.
   options.host_bytes = plan_testing::LeastHostBytes(graph_, facts_, options);
   const Plan least = MakePlan(graph_, facts_, options).value();
   EXPECT_LE(least.arena_bytes[static_cast<int>(TierKind::kHost)], options.host_bytes);

@@ -1,4 +1,5 @@
-// States are rows of a table: other types and further states plan and verify like the first four, and bytes follow.
+// States are rows of a table: other types and additional states are planned and verified like the first four, with the
+// bytes that follow.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -46,7 +47,7 @@ TEST(States, OfOtherTypesTakeTheirBytes) {
     ExpectVerified(graph, *all);
     EXPECT_EQ(4 * StoredBytes(*all, kMoment1State), StoredBytes(*all, kMoment2State));
     EXPECT_EQ(2 * StoredBytes(*all, ema), StoredBytes(*all, kMoment2State));
-    // Down to where everything rests on the host, through budgets at which pages move to the update and back.
+    // Smaller and smaller budgets: first pages move to the update and back, at last everything rests on the host.
     int64_t paged = 0;
     for (int percent : {90, 75, 60, 45, 30}) {
       options.device_bytes = all->arena_bytes[0] * percent / 100;
@@ -94,7 +95,7 @@ TEST(States, OfFrozenUnitsAreTheirParameters) {
   const auto trained =
       std::count_if(graph.units().begin(), graph.units().end(), [](const auto& u) { return u.trainable; });
   EXPECT_THAT(PlanSummary(graph, *plan), HasSubstr(absl::StrCat("reduce-scatter gradients of ", trained, " units: ")));
-  // A frozen unit with moments is no plan.
+  // VerifyPlan refuses a frozen unit with moments.
   Plan tampered = *plan;
   Home& home = tampered.layout.homes[tampered.layout.HomeIndex(0, kMoment1State)];
   home.elements = kSliceAlignment;

@@ -24,7 +24,7 @@ const Graph& TestGraph() {
   return *graph;
 }
 
-// Of two ranks with `percent` of the unconstrained peak.
+// A plan of two ranks within `percent` of the unconstrained peak.
 Plan PlanOf(int stage, int percent) {
   const BackendFacts facts = plan_testing::FactsFor(TestGraph());
   PlanOptions options{.world_size = 2, .zero_stage = stage, .page_bytes = 64 << 10, .prefetch_steps = 2};
@@ -57,9 +57,9 @@ Predicate IsMove(Lane lane, StateId state) {
   };
 }
 
-// Lifetimes and waits that fit the mutated steps, so that only the mutation itself is wrong.
 Segment& MicroStep(Plan& plan) { return plan.segments[kMicroStepSegment]; }
 Segment& Update(Plan& plan) { return plan.segments[kUpdateSegment]; }
+// Fits lifetimes and waits to the mutated steps, so that only the mutation itself is wrong.
 void Refit(Segment& segment) {
   UpdateLifetimes(segment);
   OrderSteps(TestGraph(), segment);
@@ -326,7 +326,8 @@ std::vector<Sabotage> MemorySabotages() {
     return *std::find_if(MicroStep(p).regions.begin(), MicroStep(p).regions.end(),
                          [](const Region& r) { return !r.permanent && r.last_step > r.first_step; });
   };
-  // A region that is not permanent and that no step uses is checked nowhere, so what lies over it looks harmless.
+  // No step uses this region and it is not permanent, so it is checked nowhere and another region over it looks
+  // harmless.
   const auto unprotected_home = [](Plan& p) {
     std::vector<Region>& regions = MicroStep(p).regions;
     Region& home = *std::find_if(regions.begin(), regions.end(), [](const Region& r) {
@@ -382,7 +383,7 @@ void PrintTo(const Sabotage& sabotage, std::ostream* os) { *os << sabotage.name;
 
 INSTANTIATE_TEST_SUITE_P(Each, VerifySabotage, ::testing::ValuesIn(AllSabotages()), SabotageName);
 
-// The planner leaves out waits that others imply, so none of those it sets can be missed.
+// The planner omits waits that others imply, so each wait that it sets is necessary.
 TEST(DroppedWait, EveryOneIsMissed) {
   for (int stage = 0; stage <= 3; ++stage) {
     Plan plan = PlanOf(stage, 45);

@@ -26,7 +26,7 @@ struct Query {
   }
 };
 
-// The softmax over the visible keys; returns log-sum-exp.
+// Computes the softmax over the visible keys; returns log-sum-exp.
 double Probabilities(std::vector<double>& p, const Query& query, const double* q, const double* k,
                      const AttentionShape& z) {
   p.resize(query.count);

@@ -5,7 +5,7 @@
 namespace angel_ptm::reference {
 namespace {
 
-// fn(element of y, element of x, element of weight) for every product that y is a sum of.
+// Calls fn(element of y, element of x, element of weight) for every product that y sums.
 template <typename Fn>
 void ForEachProduct(const ConvolutionShape& z, const Fn& fn) {
   int64_t y_at = 0;

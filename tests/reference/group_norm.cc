@@ -7,7 +7,7 @@
 namespace angel_ptm::reference {
 namespace {
 
-// fn(element) for all of group g of sample b.
+// Calls fn(element) for all elements of group g of sample b.
 template <typename Fn>
 void ForGroup(const GroupNormShape& z, int64_t b, int64_t g, const Fn& fn) {
   const int64_t width = z.c / z.groups;

@@ -7,7 +7,7 @@
 namespace angel_ptm::reference {
 namespace {
 
-// (1 + tanh(y)) / 2 in the form that has digits in its lower tail.
+// (1 + tanh(y)) / 2 in a form that keeps its digits in the lower tail.
 double ApproximateNormal(double z) {
   return 1 / (1 + std::exp(-2 * std::sqrt(2 / std::numbers::pi) * (z + 0.044715 * std::pow(z, 3))));
 }
@@ -30,7 +30,7 @@ double NormalDivergence(double mean1, double log_variance1, double mean2, double
 double DecodedNats(double x, double mean, double log_variance) {
   const double deviation = std::exp(0.5 * log_variance), half_bin = 1.0 / 255;
   const double to = (x - mean + half_bin) / deviation, from = (x - mean - half_bin) / deviation;
-  // From the lower tail also what lies in the upper one: the distribution is even.
+  // The upper tail is computed as the lower one, since the distribution is symmetric.
   const double inner =
       from > 0 ? ApproximateNormal(-from) - ApproximateNormal(-to) : ApproximateNormal(to) - ApproximateNormal(from);
   const double probability = x < -0.999 ? ApproximateNormal(to) : x > 0.999 ? ApproximateNormal(-from) : inner;

@@ -7,7 +7,7 @@
 namespace angel_ptm::reference {
 namespace {
 
-// Turns the pairs of v[D] by token t's angles, or back.
+// Rotates the pairs of v[D] by token t's angles, or back.
 void Turn(std::vector<double>& v, const double* cos_sin, int64_t t, bool back, const NormRopeShape& z) {
   if (cos_sin == nullptr) return;
   for (int64_t i = 0; i < z.d / 2; ++i) {

@@ -18,7 +18,7 @@ struct FakeDevice::Marker {
 };
 struct FakeDevice::Command {
   std::shared_ptr<Marker> follows;
-  std::function<bool()> ready;  // empty: at once
+  std::function<bool()> ready;  // empty: immediately
   std::function<void()> work;
   std::shared_ptr<Marker> reaches;
 };
@@ -26,8 +26,8 @@ struct FakeDevice::Stream {
   FakeDevice* device = nullptr;
   unsigned priority = 0;
   std::deque<Command> commands;
-  std::unique_ptr<Graph> capture;  // where there is one, commands go there
-  bool spoilt = false;             // it is
+  std::unique_ptr<Graph> capture;  // while set, commands are captured into it
+  bool spoilt = false;             // the capture is spoilt
 };
 struct FakeDevice::Graph {
   std::vector<Command> commands;
@@ -46,8 +46,8 @@ std::byte* ReserveNaNs(int64_t bytes) {
   return static_cast<std::byte*>(memory);
 }
 
-// Addresses with nothing there, whole multiples of 2^32 below `data`. So translating leaves the lower half of a word as
-// it is, where arguments may have small numbers beside padding that looks like an address.
+// Reserves addresses with nothing behind them, at a whole multiple of 2^32 below `data`. So translating an address
+// keeps the lower half of the word, where arguments may have small numbers beside padding that looks like an address.
 std::byte* ReserveNothing(std::byte* data, int64_t bytes) {
   for (uintptr_t distance = uintptr_t{1} << 32; distance < reinterpret_cast<uintptr_t>(data); distance <<= 1) {
     void* const wanted = data - distance;
@@ -400,7 +400,7 @@ FakeDevice::Progress FakeDevice::WorkOnce() {
   if (chosen == nullptr) return waits ? Progress::kWaits : Progress::kNothing;
   const Command command = std::move(chosen->commands.front());
   chosen->commands.pop_front();
-  // A device that has failed does no work, and nobody waits for it for ever.
+  // A device that has failed does no work, but nobody waits for it forever.
   if (command.work && failed_ == kDeviceSuccess) command.work();
   if (command.reaches) {
     command.reaches->at = std::chrono::steady_clock::now();

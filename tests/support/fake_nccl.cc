@@ -13,10 +13,10 @@
 namespace angel_ptm {
 namespace {
 
-// How often a communicator is asked before a call is done.
+// How often a communicator must be polled before a call is done.
 constexpr int kAsks = 3;
 
-// What was received, or a rank's addend.
+// Takes what was received, or adds a rank's addend.
 void Take(bool adds, std::byte* to, const std::byte* from, int64_t bytes) {
   if (!adds) {
     std::memcpy(to, from, static_cast<size_t>(bytes));
@@ -29,7 +29,7 @@ void Take(bool adds, std::byte* to, const std::byte* from, int64_t bytes) {
 
 }  // namespace
 
-// A message that its sender's stream has come to.
+// A message that its sender's stream has reached.
 struct FakeNccl::Posted {
   const Comm* sender = nullptr;
   std::string kind;
@@ -250,7 +250,7 @@ void FakeNccl::Put(std::shared_ptr<Group> group, void* stream) {
       auto& messages = comm.world->posted[{part.peer, comm.rank}];
       if (comm.aborted) return true;
       if (part.sends) continue;
-      // What a rank sends that has aborted is no longer there.
+      // The data of a rank that has aborted is gone.
       if (part.posted != nullptr && part.posted->sender->aborted) return false;
       if (part.posted != nullptr) continue;
       if (messages.empty()) return false;

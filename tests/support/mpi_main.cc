@@ -15,7 +15,7 @@ namespace {
 
 MpiWorld* test_world = nullptr;
 
-// Ranks other than 0 print their failures only, each line once and with the rank.
+// Ranks other than 0 print only their failures, each line once and with the rank.
 class FailurePrinter final : public testing::EmptyTestEventListener {
   void OnTestPartResult(const testing::TestPartResult& result) override {
     if (!result.failed()) return;
@@ -53,7 +53,7 @@ int main(int argc, char** argv) {
     return 1;
   }
   angel_ptm::test_world = world->get();
-  // Before InitGoogleTest, which asks the worlds under test for their sizes.
+  // Must precede InitGoogleTest, which asks the worlds under test for their sizes.
   testing::InitGoogleTest(&argc, argv);
   if ((*world)->rank() != 0) {
     testing::TestEventListeners& listeners = testing::UnitTest::GetInstance()->listeners();

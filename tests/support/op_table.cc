@@ -12,7 +12,7 @@ std::vector<OpTableRow>& Rows() {
   return rows;
 }
 
-// The largest of one column's errors and where it is.
+// The largest error of one column and where it occurred.
 struct WorstError {
   std::optional<double> error;
   std::string shape;

@@ -14,7 +14,8 @@ namespace {
 
 constexpr int32_t kSide = 8;
 
-// Bright where a bit of `quarters` (top left, top right, bottom left, bottom right) is set.
+// An image that is bright in each quarter (top left, top right, bottom left, bottom right) whose bit in `quarters` is
+// set.
 Image Quarters(int quarters) {
   Image image = MakeImage(kSide, kSide, 1);
   for (int32_t y = 0; y < kSide; ++y) {
@@ -26,7 +27,7 @@ Image Quarters(int quarters) {
   return image;
 }
 
-// Writes the first `count` images and returns what identifies the file.
+// Writes the first `count` images and returns the file's identity.
 uint64_t Write(const std::string& path, const ImageFileShape& shape, size_t count, const Tokenizer& tokenizer) {
   ImageFileWriter writer = OrDie(ImageFileWriter::Create(path, shape));
   for (size_t i = 0; i < count; ++i) {

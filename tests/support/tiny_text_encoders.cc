@@ -21,7 +21,7 @@ namespace {
 constexpr char kT5Config[] = R"({"model_type": "mt5", "d_model": 16, "d_kv": 4, "d_ff": 12, "num_heads": 2,
     "num_layers": 1, "vocab_size": 60})";
 
-// Random weights of the graph's parameters under their exported names.
+// Writes random weights for the graph's parameters under their exported names.
 void WriteWeights(const std::string& path, const Graph& graph, uint32_t seed) {
   std::vector<SafetensorsTensor> tensors;
   for (const Parameter& parameter : graph.parameters()) {

@@ -1,4 +1,4 @@
-// Ranks that keep the same state have the same bits of it, or the run says so before it saves any.
+// Ranks that keep the same state have the same bits of it; otherwise the run reports it before it saves anything.
 #include "angel_ptm/train/agreement.h"
 
 #include <gmock/gmock.h>
@@ -23,7 +23,7 @@ namespace {
 
 using testing::HasSubstr;
 
-// On rank 1 one bit of what the update gathers arrives wrong, in step `step`.
+// In step `step`, one bit of what the update gathers arrives wrong on rank 1.
 class FlippedBit final : public ForwardingCommunicator {
  public:
   FlippedBit(Communicator& inner, int64_t step, std::string what)
@@ -91,7 +91,7 @@ TEST(ReplicasTest, InitialStatesAreCompared) {
   EXPECT_TRUE(check(32).ok());
 }
 
-// Of split experts ranks of one place are replicas, those of others have other experts.
+// Where experts are split, ranks of one place are replicas, and ranks of other places have other experts.
 TEST(ReplicasTest, PartsAreComparedAmongThoseThatHaveThem) {
   const auto check = [](const std::vector<float>& values) {
     LocalWorld world(4);

@@ -1,4 +1,4 @@
-// What the configuration's `device` comes to.
+// Which device the configuration's `device` selects.
 #include "angel_ptm/train/device_choice.h"
 
 #include <gtest/gtest.h>
@@ -25,7 +25,7 @@ TrainConfig Config(const std::string& device, const std::string& transport) {
                        "test"));
 }
 
-// The choice's text, or the error's.
+// The text of the choice, or the error's.
 std::string Choice(const std::string& device, const DeviceOffer& offer, const std::string& transport = "AUTO") {
   const absl::StatusOr<DeviceChoice> choice = ChooseDevice(Config(device, transport), /*vocab_size=*/64, offer);
   return choice.ok() ? choice->text : std::string(choice.status().message());
@@ -58,7 +58,7 @@ TEST(DeviceChoiceTest, SaysWhyThereIsNone) {
   EXPECT_EQ(Choice("CUDA", {}, "NCCL"), "device: wanted CUDA, but this program has no CUDA backend");
 }
 
-// A transport between GPUs that the configuration insists on is no setting of a run on the CPU.
+// The configuration may insist on a transport between GPUs; a run on the CPU has none.
 TEST(DeviceChoiceTest, InsistsOnNccl) {
   FakeDevice api;
   DeviceOffer offer{.api = &api, .kernels = &FakeDeviceKernels(), .proven = true};
@@ -69,14 +69,14 @@ TEST(DeviceChoiceTest, InsistsOnNccl) {
   EXPECT_EQ(Choice("AUTO", {}, "STAGED"), "CPU (this program has no CUDA backend)");
 }
 
-// Of a micro-step, of the update, and of what both need besides ops of the graph.
+// Names ops of the micro-step, of the update, and what both need besides ops of the graph.
 TEST(DeviceChoiceTest, NamesTheOpsThatTheBackendLacks) {
   FakeDevice api;
   KernelTable some = FakeDeviceKernels();
   some.router_grad.can_run = &Refuses<RouterGradArgs>;
   some.adamw.can_run = &Refuses<AdamWArgs>;
   some.square_sum.can_run = &Refuses<SquareSumArgs>;
-  some.gelu.can_run = &Refuses<GeluArgs>;  // no op of this model
+  some.gelu.can_run = &Refuses<GeluArgs>;  // not an op of this model
   const DeviceOffer offer{.api = &api, .kernels = &some, .proven = true};
   const std::string reason =
       "the fake device backend does not run RouterGrad, SquareSum, AdamW of this model: not today";

@@ -1,5 +1,5 @@
-// Held against closed forms. For data N(m, s^2) the best denoiser is known, the deterministic samplers follow the line
-// x_t = signal m + sqrt(signal^2 s^2 + noise^2) z, and every step is an affine map whose mean and variance can be
+// Diffusion against closed forms. For data N(m, s^2) the best denoiser is known, the deterministic samplers follow the
+// line x_t = signal m + sqrt(signal^2 s^2 + noise^2) z, and every step is an affine map whose mean and variance can be
 // followed.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -26,7 +26,7 @@ constexpr double kMean = 0.7, kDeviation = 0.3;
 
 DiffusionSchedule Schedule() { return DiffusionSchedule::ScaledLinear(1000, 0.00085, 0.02); }
 
-// Of x_t.
+// The standard deviation of x_t.
 double Deviation(Mix mix) { return std::hypot(mix.signal * kDeviation, mix.noise); }
 
 // What the best model puts out at x.
@@ -50,8 +50,8 @@ std::vector<float> BestOutputs(Prediction prediction, Mix mix, const std::vector
   return outputs;
 }
 
-// The largest distance, at z = -2, 0 and 2, of what a deterministic sampler makes from the line at `start` to the line
-// at `end`.
+// Starts a deterministic sampler on the line at `start`, for z = -2, 0 and 2, and returns its largest distance from the
+// line at `end`.
 template <typename Sampler>
 double LineError(Mix start, Mix end, const Sampler& sample) {
   const std::array<double, 3> z = {-2, 0, 2};
@@ -88,8 +88,8 @@ double DpmError(Prediction prediction, const std::vector<TimeStep>& steps) {
 
 std::vector<TimeStep> AllSteps() { return TimeSteps(SpacedTimes(1000, 1000, TimeSpacing::kTrailing)); }
 
-// From 999 to 99 by `length`, a divisor of 900: the step to the clean image, of first order in every method, is left
-// out.
+// Steps of `length`, a divisor of 900, from 999 to 99. The step to the clean image is omitted, because it is of first
+// order in every method.
 std::vector<TimeStep> StepsOf(int64_t length) {
   std::vector<TimeStep> steps;
   for (int64_t t = 999; t > 99; t -= length) steps.push_back({.t = t, .next = t - length});
@@ -100,7 +100,8 @@ double FlowError(int64_t count, double shift) {
   const std::vector<double> times = FlowTimes(count, shift);
   return LineError(FlowMix(1), FlowMix(0), [&](std::vector<float>* x) {
     for (int64_t i = 0; i < count; ++i) {
-      // The image is unknown at t = 1, where BestOutput would divide by a signal of 0: its mean is the guess.
+      // At t = 1 nothing is known of the image, and BestOutput would divide by a signal of 0; the best guess is its
+      // mean.
       std::vector<float> output;
       for (const float value : *x) {
         output.push_back(times[i] == 1 ? value - static_cast<float>(kMean)
@@ -121,7 +122,8 @@ TEST(Samplers, DeterministicOnesFollowTheExactLine) {
   EXPECT_LT(FlowError(1000, 3), 5e-3);
 }
 
-// An error that falls with the number of steps at the wrong power, or at a wrong place, is a wrong coefficient.
+// If the error falls with the number of steps at another power than the method's, or to another value, a coefficient is
+// wrong.
 TEST(Samplers, ErrorsFallAtTheOrderOfTheMethod) {
   const auto ddim = [](int64_t length) { return DdimError(Prediction::kVelocity, StepsOf(length)); };
   const auto dpm = [](int64_t length) { return DpmError(Prediction::kVelocity, StepsOf(length)); };
@@ -131,7 +133,7 @@ TEST(Samplers, ErrorsFallAtTheOrderOfTheMethod) {
   EXPECT_LT(dpm(30), ddim(30) / 10);
 }
 
-// Mean and variance of what an ancestral sampler makes, from its steps' affine maps.
+// Mean and variance of an ancestral sampler's result, from its steps' affine maps.
 struct Moments {
   double mean, variance;
 };
@@ -200,8 +202,8 @@ SamplingOptions LoopOptions(SamplingMethod method, int64_t steps, bool learned_v
           .learned_variance = learned_variance};
 }
 
-// The loop of `rows` samples from number `first` on, with the best model; what the model knows of its variance is
-// `variance`.
+// Runs the loop for `rows` samples, numbered from `first` on, with the best model. `variance` is the model's output for
+// the variance.
 std::vector<float> Looped(const SamplingOptions& options, int64_t first, int64_t rows, float variance = -1) {
   constexpr int64_t kElements = 3;
   SamplingLoop loop(options, rows, kElements);
@@ -240,7 +242,7 @@ TEST(SamplingLoop, EveryMethodReachesTheDataFromNoise) {
   }
 }
 
-// Whatever is made beside it, and in whichever row.
+// A sample depends on its number only, not on the other samples of its batch or on its row.
 TEST(SamplingLoop, ASampleIsAFunctionOfItsNumber) {
   for (const SamplingMethod method : {SamplingMethod::kEuler, SamplingMethod::kDdpm, SamplingMethod::kDpmSolver}) {
     SCOPED_TRACE(Name(method));
@@ -264,7 +266,7 @@ TEST(SamplingLoop, OnlyDdpmAsksForTheVariance) {
   EXPECT_GT(std::abs(learned(1)[0] - fixed[0]), 1e-2);
 }
 
-// One ancestral step of x = 0.4 from t, without noise unless `noise` says so.
+// One ancestral step from t with x = 0.4. `noise` is 0 for a step without noise.
 double Stepped(Prediction prediction, int64_t t, float output, float noise, std::vector<float> fraction) {
   std::vector<float> x = {0.4f};
   const std::array<float, 1> outputs = {output}, noises = {noise};
@@ -272,7 +274,7 @@ double Stepped(Prediction prediction, int64_t t, float output, float noise, std:
   return double{x[0]};
 }
 
-// What training says of a step is what the sampler does in it.
+// Training's bounds for a step match what the sampler does in it.
 TEST(Schedule, BoundsAreOfTheSamplersSteps) {
   for (const Prediction prediction : {Prediction::kEpsilon, Prediction::kVelocity}) {
     for (const int64_t t : {0, 1, 2, 40, 500, 999}) {
@@ -386,7 +388,7 @@ TEST(Noise, IsNormalAndAFunctionOfItsKey) {
   }
 }
 
-// A resumed run, and a picture sampled again, rely on these numbers.
+// Resuming a run and sampling a picture again rely on these numbers.
 TEST(Noise, IsPinned) {
   std::array<float, 5> noise;
   FillNormal({.seed = 1, .purpose = NoisePurpose::kTrainingNoise, .sample = 3}, noise);
@@ -402,7 +404,8 @@ TEST(Noise, OffsetIsOneNumberAChannel) {
     for (int i = 1; i < 4; ++i) EXPECT_EQ(eps[4 * c + i], eps[4 * c]);
   }
   EXPECT_NE(eps[0], eps[4]);
-  // No mean, its deviation, and nothing in common with another channel, the plain noise or the next sample.
+  // The offset has mean zero, the requested deviation, and no correlation with another channel, the plain noise or the
+  // next sample.
   constexpr int64_t kSamples = 20'000;
   std::array<double, 5> means = {};
   float before = 0;
@@ -415,7 +418,7 @@ TEST(Noise, OffsetIsOneNumberAChannel) {
     for (size_t i = 0; i < values.size(); ++i) means[i] += double{values[i]} / kSamples;
     before = offset[0];
   }
-  // Four deviations of each mean.
+  // Tolerances are four standard deviations of each mean.
   const double root = std::sqrt(double{kSamples});
   EXPECT_NEAR(means[0], 0, 4 * 0.1 / root);
   EXPECT_NEAR(means[1], 0.01, 4 * 0.01 * std::sqrt(2.0) / root);

@@ -1,4 +1,4 @@
-// A run whose numbers go bad keeps what there is to go back to, and says how.
+// A run whose numbers become non-finite keeps what it can return to, and says how to.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -21,7 +21,7 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-// In one step what the ranks exchange for the gradient norm is no number: a step that is skipped and leaves no trace.
+// In one step, what the ranks gather for the gradient norm is not a number. That step is skipped and leaves no trace.
 class OneBadNorm final : public ForwardingCommunicator {
  public:
   OneBadNorm(Communicator& inner, int64_t step) : ForwardingCommunicator(inner), step_(step) {}
@@ -48,7 +48,7 @@ class DivergenceTest : public testing::Test {
     every_steps_ = "checkpoint.every_steps=" + every_steps;
     ASSERT_TRUE(RunTrainer({.configs = {Config({})}}).status().ok());
   }
-  // The seventh update spoils the weights: every later step is skipped.
+  // The seventh update spoils the weights, so every later step is skipped.
   TrainConfig Spoilt(std::vector<std::string> more = {}) const {
     more.insert(more.end(), {"steps=60", "optimizer.adamw.learning_rate=1e30", "optimizer.schedule.kind=CONSTANT"});
     return Config(more);
@@ -81,7 +81,7 @@ TEST_F(DivergenceTest, NothingIsSavedOrPrunedWhileStepsAreSkipped) {
   EXPECT_THAT(Steps(), ElementsAre(4, 6));
 }
 
-// Weights that were spoilt by the last step before a save are found out by the next step only.
+// If the last step before a save spoils the weights, only the next step reveals it.
 TEST_F(DivergenceTest, ACheckpointWithWhichTheNextStepIsNonFiniteIsNotCalledHealthy) {
   Train("1");
   ASSERT_THAT(Steps(), ElementsAre(5, 6));
@@ -90,7 +90,7 @@ TEST_F(DivergenceTest, ACheckpointWithWhichTheNextStepIsNonFiniteIsNotCalledHeal
   EXPECT_THAT(std::string(status.message()), HasSubstr(": --resume-from 6 continues from it"));
   EXPECT_THAT(Steps(), ElementsAre(6, 7));
 
-  // The way back: what is newer is set aside with its history, so that a later --resume takes the new course.
+  // The way back: newer checkpoints are set aside with their history, so that a later --resume takes the new course.
   const TrainerOutcome back = RunTrainer({.configs = {Config({"steps=9"})}, .resume_from = 6});
   ASSERT_TRUE(back.status().ok()) << back.status();
   EXPECT_THAT(back.text, HasSubstr("checkpoints/step-00000006 at step 6"));
@@ -100,8 +100,8 @@ TEST_F(DivergenceTest, ACheckpointWithWhichTheNextStepIsNonFiniteIsNotCalledHeal
   EXPECT_EQ(MetricLines(Config({})).size(), 9u);
 }
 
-// The search for what went bad comes when the next step's first micro-batch has been played: where gradients take the
-// parameters' place they are made again for it.
+// The search for the first bad tensor begins after the next step's first micro-batch. By then gradients may have taken
+// the parameters' places, so the parameters are made again for it.
 TEST_F(DivergenceTest, WhatWentBadFirstIsFoundWhereGradientsTookThePlaceOfParameters) {
   const auto found = [&](const std::string& gradients) {
     std::filesystem::remove_all(folder_ / "run");
@@ -127,7 +127,7 @@ TEST_F(DivergenceTest, AStopSavesBesideTheCheckpoints) {
   EXPECT_THAT(outcome.text, HasSubstr("the last healthy checkpoint is that of step 6 in "));
 }
 
-// A step skipped between two saves: whether the weights of the later one are any good shows only with the next
+// A step is skipped between two saves. Whether the weights of the later checkpoint are good shows only in the next
 // interval.
 TEST_F(DivergenceTest, TheLastHealthyCheckpointStaysUntilAnIntervalWithoutSkippedSteps) {
   every_steps_ = "checkpoint.every_steps=2";

@@ -1,5 +1,5 @@
-// An AutoencoderKL of a diffusers directory: its latents and images are diffusers', what does not fit it is named, and
-// files of latents are what the options say.
+// An AutoencoderKL in a diffusers directory: its latents and images match diffusers', what does not fit is named, and
+// files of latents have what the options ask for.
 #include "angel_ptm/train/tasks/encode_images.h"
 
 #include <gmock/gmock.h>
@@ -49,7 +49,7 @@ double Error(std::span<const float> got, std::span<const float> want) {
   return ScaledError(got.data(), want.data(), static_cast<int64_t>(want.size()));
 }
 
-// The image that diffusers saw, and one of another colour.
+// The image that diffusers encoded; with `added`, one of another colour.
 Image GoldenImage(uint8_t added = 0) {
   Image image = MakeImage(kWidth, kHeight, 3);
   const std::vector<float> levels = Expected("levels");
@@ -112,7 +112,8 @@ TEST(AutoencoderKlTest, AnotherArchitectureIsNamed) {
   EXPECT_THAT(ErrorOf("\"latent_channels\": 2", "\"latent_channels\": 4"), HasSubstr("encoder.conv_out.weight"));
 }
 
-// The golden weights with products of one, 1 x 1, in place of quant_conv and post_quant_conv, or without the two.
+// Writes the golden weights with 1 x 1 identity products in place of quant_conv and post_quant_conv, or without the
+// two.
 void WriteWeights(const std::string& path, bool with_products) {
   const SafetensorsReader file = OrDie(SafetensorsReader::Open(Golden("diffusion_pytorch_model.safetensors")));
   std::vector<SafetensorsTensor> tensors;
@@ -134,7 +135,7 @@ void WriteWeights(const std::string& path, bool with_products) {
   }));
 }
 
-// As autoencoders after Stable Diffusion 2 are.
+// Autoencoders after Stable Diffusion 2 do not have them.
 TEST(AutoencoderKlTest, ProductsOfMomentsAndLatentsMayBeMissing) {
   std::vector<std::vector<float>> numbers;
   for (const bool with_products : {true, false}) {
@@ -152,8 +153,8 @@ TEST(AutoencoderKlTest, ProductsOfMomentsAndLatentsMayBeMissing) {
   EXPECT_LT(Error(numbers[1], numbers[0]), 1e-6);
 }
 
-// That a model's latents decode to the golden image, and are encoded so: `scaled` is what they are of what the encoder
-// gives, by channel.
+// Expects that a model's latents decode to the golden image and that encoding gives them. `scaled` maps a value that
+// the encoder gives, and its channel, to the model's latent.
 void ExpectLatents(const AutoencoderKlDirectory& directory, const std::function<double(double, size_t)>& scaled) {
   const auto all = [&](std::vector<float> values, double factor) {
     const size_t pixels = values.size() / 2;
@@ -201,7 +202,7 @@ class EncodeImagesTest : public ::testing::Test {
     return EncodeImages(directory_, options, Output());
   }
   std::string Output() const { return folder_ / "latents.safetensors"; }
-  // Of image b.png, the second.
+  // The latent of b.png, the second image.
   std::vector<float> Latent() const {
     const std::vector<float> all = Floats(Output(), "latents");
     return {all.begin() + static_cast<int64_t>(all.size() / 2), all.end()};
@@ -261,7 +262,7 @@ TEST_F(EncodeImagesTest, ACacheGivesTheSameLatents) {
   EXPECT_THAT(Error(options), HasSubstr("is no entry of a cache of posteriors: wanted mean F32 [2, 3, 5]"));
 }
 
-// Another level of instructions, or number of threads, has other last bits.
+// Another instruction level or number of threads gives other last bits, so cached latents are not shared with it.
 TEST_F(EncodeImagesTest, ACacheIsOfOneArithmetic) {
   EncodeImagesOptions options{.cache = folder_ / "cache"};
   EXPECT_EQ(OrDie(Encode(options)).from_cache, 0);
@@ -297,7 +298,7 @@ TEST_F(EncodeImagesTest, ConditionsAreEncodedLikeTheImages) {
   OrDie(WritePng(folder_ / "conditions/2.png", GoldenImage(1)));
   OrDie(Encode({.conditions = folder_ / "conditions"}));
   EXPECT_EQ(Floats(Output(), "latents"), latents);
-  // Those of the images are a and b, the other way round.
+  // The conditions are those of images a and b in the opposite order.
   std::vector<float> condition = Floats(Output(), "condition");
   std::ranges::rotate(condition, condition.begin() + static_cast<int64_t>(condition.size() / 2));
   EXPECT_EQ(condition, latents);
@@ -325,7 +326,7 @@ TEST_F(EncodeImagesTest, LatentsOfAFileAreDecoded) {
   EXPECT_THAT(std::string(write(1).status().message()), HasSubstr("wanted latents F32 [N, 2, height, width] for "));
 }
 
-// A plan for the decoder of Stable Diffusion at 1024 x 1024: what it takes is what its widest block needs.
+// Decoding an image of 1024 x 1024 with Stable Diffusion's decoder takes what the widest block needs.
 TEST(AutoencoderKlPlanTest, ALargeImageIsDecodedInThreeGigabytes) {
   const Graph graph = BuildAutoencoderKlDecoder(
       {.block_out_channels = {128, 256, 512, 512}, .layers_per_block = 2, .norm_num_groups = 32}, 128, 128);

@@ -17,7 +17,7 @@
 namespace angel_ptm {
 namespace {
 
-// Bit by bit, from the polynomial.
+// Computed bit by bit from the polynomial.
 uint32_t PlainCrc32c(const std::string& bytes) {
   uint32_t crc = 0xffffffff;
   for (const unsigned char c : bytes) {
@@ -37,7 +37,7 @@ T Read(const std::string& bytes, size_t at) {
   return value;
 }
 
-// A protobuf message's fields by number: varints and fixed ones as their bytes' value, others as text.
+// A protobuf message's fields by number: varints and fixed-size fields as integers, others as text.
 struct Fields {
   std::map<int, std::vector<uint64_t>> numbers;
   std::map<int, std::vector<std::string>> texts;
@@ -178,7 +178,7 @@ TEST(EventFileTest, RecordsThatWaitForRoomAreBoundedAndThoseThatFitStay) {
   EXPECT_TRUE(content == all.substr(24 * record(0).size()) + "end.") << content.size();
 }
 
-// Else a reader of the folder would see a run that has stopped, and the run would say nothing.
+// Without an error, a reader of the folder would see a run that has stopped, and the run would say nothing.
 TEST(EventFileTest, AFileThatWasRemovedIsAnError) {
   const TemporaryFolder folder;
   auto file = EventFile::Create(folder.path(), 0);

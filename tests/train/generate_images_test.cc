@@ -1,4 +1,4 @@
-// Diffusion from end to end: a model trained on a few images draws the one that it is asked for, in both languages.
+// Diffusion from end to end: a model trained on a few images draws the requested one, in both languages.
 #include "angel_ptm/train/tasks/generate_images.h"
 
 #include <gmock/gmock.h>
@@ -64,7 +64,7 @@ checkpoint { every_steps: 0 }
 output { report_every_steps: 0 }
 )";
 
-// Checkpoints of models that a test asks for by what is special about them; trained once.
+// Trains each model once and keeps its checkpoint; tests ask for a model by the settings in which it differs.
 class GenerateImagesTest : public testing::Test {
  protected:
   static void SetUpTestSuite() {
@@ -90,7 +90,7 @@ class GenerateImagesTest : public testing::Test {
 };
 TemporaryFolder* GenerateImagesTest::folder_ = nullptr;
 
-// Which of TinyImages() is nearest by squared distance of pixels.
+// The index of the nearest of TinyImages(), by squared distance of pixels.
 size_t Nearest(const Image& image) {
   size_t best = 0;
   double least = 0;
@@ -141,7 +141,7 @@ TEST_F(GenerateImagesTest, DrawsWhatItIsAskedForInBothLanguages) {
   EXPECT_EQ(images[2].prompt, TinyImages()[1].name);
   EXPECT_GE(RightOnes(images, 2), 22);
 
-  // The same options give the same images, however many are made side by side; other seeds give others.
+  // The same options give the same images whatever the batch size; another seed gives others.
   options.batch_max = 24;
   const std::vector<GeneratedImage> again = OrDie(GenerateImages(checkpoint, options));
   for (size_t i = 0; i < images.size(); ++i) {
@@ -156,7 +156,7 @@ TEST_F(GenerateImagesTest, DrawsWhatItIsAskedForInBothLanguages) {
   EXPECT_NE(OrDie(GenerateImages(checkpoint, options))[0].image.pixels, first[0].image.pixels);
 }
 
-// Training on captions that are cut is not silent; tiny images say that theirs have up to 16 tokens.
+// A run notes that captions are cut. The tiny images have captions of up to 16 tokens.
 TEST_F(GenerateImagesTest, CaptionsThatAreCutAreSaid) {
   const auto note = [](int64_t text_length) {
     const TrainConfig config = OrDie(ParseTrainConfig(kConfig, "generate_images_test.cc",
@@ -168,7 +168,7 @@ TEST_F(GenerateImagesTest, CaptionsThatAreCutAreSaid) {
   EXPECT_THAT(note(15), HasSubstr("has 16 tokens, of which the model reads the first 15 (model.dit.text_length)"));
 }
 
-// What a run samples of itself is what generate makes of its last checkpoint, of the average of the weights.
+// What a run samples is what generate makes of its last checkpoint with the average of the weights.
 TEST_F(GenerateImagesTest, ARunSamplesItsAverage) {
   if (!HasImageLibraries()) GTEST_SKIP() << "a build without image libraries";
   std::vector<std::string> overrides = {"steps=60", "sampling.every_steps=100", "sampling.guidance=2"};
@@ -208,7 +208,7 @@ TEST_F(GenerateImagesTest, ClassesAndVelocity) {
               HasSubstr("--prompt: wanted one of the 6 classes by name or number, got \"middle\""));
 }
 
-// By steps of small noise, whose variance the model has learned beside the images.
+// Ancestral sampling with a variance that the model has learned.
 TEST_F(GenerateImagesTest, AncestralStepsOfALearnedVariance) {
   const std::string checkpoint =
       Trained("variance", {"model.dit.text_length=0", "model.dit.class_count=6", "model.dit.prediction=VELOCITY",
@@ -221,7 +221,7 @@ TEST_F(GenerateImagesTest, AncestralStepsOfALearnedVariance) {
   EXPECT_GE(RightOnes(OrDie(GenerateImages(checkpoint, options)), 1), 5);
 }
 
-// At the start the output is zero, so the image is the noise, in whichever type that was computed.
+// An untrained model's output is zero, so the image is the noise, whatever the compute type.
 TEST_F(GenerateImagesTest, ComputesInTheTypeOfTheRun) {
   std::vector<std::vector<uint8_t>> pixels;
   for (const char* compute : {"FP32", "BF16"}) {
@@ -251,7 +251,7 @@ TEST_F(GenerateImagesTest, SaysWhatItCannotDo) {
   EXPECT_THAT(error(options), HasSubstr("--steps: wanted 1 to 1000, got 0"));
   options.steps = 1;
   options.negative_prompt = "a fox";
-  // Not what no guidance of this model could do.
+  // The error is not that the guidance is too small, because no guidance would work with this model.
   const std::string in_vain = "the model was trained with condition_dropout = 0, wanted none, got \"a fox\"";
   EXPECT_THAT(error(options), HasSubstr("--negative-prompt: " + in_vain));
   options.guidance = 4;
@@ -266,7 +266,7 @@ TEST_F(GenerateImagesTest, SaysWhatItCannotDo) {
   EXPECT_THAT(error(options), HasSubstr("--sampler: the model predicts a flow, wanted euler, got ddim"));
   options.method.reset();
 
-  // A prompt that is too long is cut, and what of it is said.
+  // A prompt that is too long is cut, and a note says what was dropped.
   options.steps = 1;
   options.prompts = {"pages xyz"};
   char* text = nullptr;
@@ -307,14 +307,15 @@ std::vector<float> LatentsOf(const std::string& path, const Shape& shape) {
   return values;
 }
 
-// A model of latents samples with texts of a file, which need have no latents: as its run did, and as asked.
+// A model of latents samples with the texts of a file, which need not have latents. The result is that of the run's own
+// sampling and follows the options.
 TEST(GenerateLatentsTest, SamplesWithTextsOfAFile) {
   const TemporaryFolder folder;
   const TrainConfig config =
       LatentConfig({"data.directory=" + folder.path(), absl::StrCat("output.directory=", folder.path(), "/run")});
   const HunyuanDitShape shape = HunyuanDitShapeFromConfig(config.model());
   OrDie(WriteTinyLatents(folder / "train.safetensors", shape, 5, 1));
-  // The same texts: of the same seed, with the numbers of the latents behind another name.
+  // The same texts (written with the same seed), with the latents under another name.
   OrDie(WriteTinyLatents(folder / "texts.safetensors", shape, 5, 1, 1,
                          [](auto* tensors) { tensors->front().name = "unread"; }));
   OrDie(RunTrainer({.configs = {config}}).status());
@@ -334,11 +335,12 @@ TEST(GenerateLatentsTest, SamplesWithTextsOfAFile) {
   EXPECT_EQ(generated(folder / "texts.safetensors"), same);
   options.prompts = {"1", "1"};
   EXPECT_NE(generated(""), same);
-  // Prompts with a seed and a negative of their own: of the same noise, led away from other texts.
+  // Prompts with own seeds and own negatives: equal seeds give the same noise, and negatives guide away from other
+  // texts.
   options.own_seeds = {9, 9};
   const std::vector<float> alike = generated("");
   const size_t half = alike.size() / 2;
-  // OpenBLAS's products for AVX2 give equal rows other last bits at other places.
+  // OpenBLAS's AVX2 products give equal rows different last bits at different positions.
   const auto most_apart = [half](const std::vector<float>& a, size_t at_a, const std::vector<float>& b, size_t at_b) {
     float most = 0;
     for (size_t i = 0; i < half; ++i) most = std::max(most, std::abs(a[at_a + i] - b[at_b + i]));
@@ -366,7 +368,8 @@ TEST(GenerateLatentsTest, SamplesWithTextsOfAFile) {
               HasSubstr("--sampler: the model predicts no flow, wanted ddpm, ddim or dpm-solver, got euler"));
 }
 
-// Weights know no size: latents of any are made, each with the texts of its own training samples.
+// The weights do not fix a size: latents of any size can be generated, each with the texts of that size's training
+// samples.
 TEST(GenerateLatentsTest, MakesLatentsOfTheSizeThatIsAskedFor) {
   const TemporaryFolder folder;
   const TrainConfig config =
@@ -398,7 +401,7 @@ TEST(GenerateLatentsTest, MakesLatentsOfTheSizeThatIsAskedFor) {
   }
 }
 
-// Two equal models, of which one has hardly begun to learn its variance: only DDPM asks for that.
+// Two equal models, one of which has hardly begun to learn its variance. Only DDPM uses it.
 TEST(GenerateLatentsTest, OnlyALearnedVarianceIsUsed) {
   const TemporaryFolder folder;
   OrDie(WriteTinyLatents(folder / "train.safetensors", HunyuanDitShapeFromConfig(LatentConfig().model()), 5, 1));

@@ -1,4 +1,4 @@
-// Sampling and evaluation of a trained model against the plain logits graph.
+// Sampling from and evaluating a trained model, compared with the plain logits graph.
 #include "angel_ptm/train/generate.h"
 
 #include <gtest/gtest.h>
@@ -48,7 +48,7 @@ class TrainedModelTest : public testing::TestWithParam<bool> {
   }
 };
 
-// Prompts of different lengths side by side: each text must be what the logits of its whole row say, token by token.
+// Prompts of different lengths in one batch: each text must follow, token by token, from the logits of its whole row.
 TEST_P(TrainedModelTest, GreedyTextFollowsTheLogits) {
   const std::string checkpoint = Checkpoint(Config(GetParam()));
   const auto tokenizer = Tokenizer::LoadFolder(checkpoint).value();
@@ -86,7 +86,7 @@ TEST_P(TrainedModelTest, TheSeedDecidesWhatIsSampled) {
   EXPECT_NE((*first)[0].tokens, (*first)[1].tokens);  // rows draw their own numbers
 }
 
-// Of the likeliest tokens so many that their probabilities come to p: at least one, and of p = 1 all.
+// Sampling keeps the likeliest tokens whose probabilities sum to p: at least one, and all for p = 1.
 TEST_P(TrainedModelTest, TopPLeavesTheLeastLikelyOut) {
   const std::string checkpoint = Checkpoint(Config(GetParam()));
   const auto tokens = [&](double temperature, double top_p) {
@@ -101,7 +101,7 @@ TEST_P(TrainedModelTest, TopPLeavesTheLeastLikelyOut) {
   EXPECT_NE(tokens(3, 0.5), likeliest);
 }
 
-// The validation numbers of the last metrics line against sums over the logits in double precision.
+// Compares the validation numbers of the last metrics line with sums over the logits in double precision.
 TEST_P(TrainedModelTest, ValidationIsTheMeanOverTheHeldOutTokens) {
   const TrainConfig& config = Config(GetParam());
   const int64_t length = config.data().sequence_length();
@@ -141,7 +141,7 @@ TEST_P(TrainedModelTest, MoreThanTheModelsPositionsIsRefused) {
       << texts.status();
 }
 
-// Rows of the table that pad it to a size have weights and logits, but are no tokens.
+// Rows that only pad the table to a size have weights and logits, but no tokens.
 TEST(GenerateTest, OnlyTokensOfTheTokenizerAreSampled) {
   const TemporaryFolder folder;
   PrepareTinyText(folder.path());

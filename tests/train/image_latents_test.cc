@@ -1,5 +1,5 @@
-// model.dit on latents of a prepared set's images: which files are refused, and that latents take the pixels' place in
-// training, evaluation and samples.
+// model.dit on latents of a prepared set's images: which files are refused, and that latents replace pixels in
+// training, evaluation and sampling.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -67,7 +67,7 @@ class ImageLatentsTest : public testing::Test {
   std::string PathOf(const std::string& split) const {
     return absl::StrCat(images_, "/", split, "-latents.safetensors");
   }
-  // The images' planes times `factor` as their latents.
+  // Writes the images' planes times `factor` as their latents.
   void Write(const std::string& split, const ImageFile& images, float factor = 1, bool bf16 = false,
              const SafetensorsMetadata& metadata = {}) {
     const DType dtype = bf16 ? DType::kBFloat16 : DType::kFloat32;
@@ -128,7 +128,8 @@ TEST_F(ImageLatentsTest, RowsAreReadAsFloats) {
   for (int64_t i = 0; i < kLatentPixels; ++i) EXPECT_EQ(got[i], ToFloat(ToBFloat16(wanted[i]))) << i;
 }
 
-// Latents that are the images' planes give the losses, held-out losses and samples of the images, bit for bit.
+// If the latents are the images' planes, training losses, held-out losses and samples have the bits of a run on the
+// images.
 TEST_F(ImageLatentsTest, StandForThePixels) {
   const TrainConfig pixels = Config("pixels"), latents = Config("latents", {"model.dit.latents=true"});
   ASSERT_EQ(ErrorOfRun(pixels), "");

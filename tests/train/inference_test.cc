@@ -1,5 +1,5 @@
-// A forward graph on weights of exported files: the values, whatever type they are stored in and wherever they rest,
-// and what is refused.
+// A forward graph on weights of exported files: its values, whatever type the weights are stored in and wherever they
+// rest, and what is refused.
 #include "angel_ptm/train/inference.h"
 
 #include <gmock/gmock.h>
@@ -23,7 +23,7 @@ using ::testing::HasSubstr;
 
 constexpr int64_t kRows = 3, kWidth = 96, kLayers = 6;
 
-// Layers x W^T + b, of which each is a unit.
+// Layers x W^T + b, each a unit.
 Graph Chain() {
   GraphBuilder builder("chain");
   TensorId x = builder.AddInput("x", {kRows, kWidth}, DType::kFloat32);
@@ -42,10 +42,10 @@ Graph Chain() {
   return builder.BuildForward();
 }
 
-// Of so few bits that all three types have it.
+// Values with so few bits that all three types hold them exactly.
 float ValueAt(int64_t tensor, int64_t i) { return static_cast<float>((tensor * 7 + i * 5) % 17 - 8) / 64; }
 
-// An fp16 that is no subnormal one, and exact.
+// Exact for values that are normal numbers of fp16.
 uint16_t ToHalf(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);
   if (value == 0) return 0;
@@ -59,7 +59,7 @@ std::vector<SafetensorsTensor> ChainTensors(DType dtype) {
   return tensors;
 }
 
-// Tensors [first, last) of the list, whose values follow from their places in it.
+// Writes tensors [first, last) of the list, with values that follow from their places in it.
 void WriteTensors(const std::string& path, const std::vector<SafetensorsTensor>& tensors, size_t first, size_t last) {
   auto writer = SafetensorsWriter::Create(path, {tensors.begin() + first, tensors.begin() + last}, {});
   ASSERT_TRUE(writer.ok()) << writer.status();
@@ -133,11 +133,11 @@ TEST(InferenceTest, FilesOfEveryTypeAreReadAndPagesAreFetched) {
     for (size_t i = 0; i < y.size(); ++i) ASSERT_NEAR(y[i], wanted[i], 1e-4) << i;
     if (first.empty()) first = y;
     EXPECT_EQ(y, first);
-    // A third of the weights: the others rest on the host, and nothing else changes.
+    // With room for a third of the weights, the others rest on the host, and nothing else changes.
     const auto fetched = ChainOf(dir.path(), {.device_bytes = kLayers * kWidth * kWidth * 4 / 3});
     ASSERT_TRUE(fetched.ok()) << fetched.status();
     EXPECT_EQ(Play(**fetched), y);
-    // Of those most in a file.
+    // Most of the others rest in a file.
     InferenceOptions options{.device_bytes = kLayers * kWidth * kWidth * 4 / 3, .host_bytes = kWidth * kWidth * 4 * 3};
     options.nvme.set_directory(dir.path());
     options.nvme.set_allow_buffered(true);

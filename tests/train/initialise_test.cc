@@ -25,7 +25,7 @@ const ParameterTable& TestTable() {
   return *table;
 }
 
-// A slice of a unit's state that is all the rank keeps.
+// A view of a slice of a unit's state; the rank keeps nothing else of it.
 StateView ViewOf(std::span<float> slice, UnitId unit = 0, StateId state = kParameterState, int64_t begin = 0) {
   const int64_t elements = static_cast<int64_t>(slice.size());
   return {.unit = unit,
@@ -37,7 +37,7 @@ StateView ViewOf(std::span<float> slice, UnitId unit = 0, StateId state = kParam
           .data = std::as_writable_bytes(slice).data()};
 }
 
-// Every unit's parameters, put together from the slices of `world` ranks that each fill their own.
+// Every unit's parameters, joined from the slices that each of `world` ranks filled.
 std::vector<std::vector<float>> FromSlices(int world, uint64_t seed) {
   const ParameterTable& table = TestTable();
   std::vector<std::vector<float>> units;
@@ -117,7 +117,7 @@ TEST(InitialiseTest, ThreadsChangeNoBit) {
   for (int threads : {2, 3, 16}) EXPECT_EQ(units(threads), one) << threads << " threads";
 }
 
-// Of this many names some digests share their 32 bits; the parameters must not share their weights.
+// Among so many names, some digests share their 32 bits. The parameters must still get different weights.
 TEST(InitialiseTest, EveryParameterHasItsOwnStream) {
   constexpr int kParameters = 200000;
   ParameterTable table;

@@ -1,4 +1,4 @@
-// Latents that were encoded elsewhere: what is refused of a file, what is read, and in which order.
+// Latents that were encoded elsewhere: which files are refused, what is read, and in which order.
 #include "angel_ptm/train/tasks/latents.h"
 
 #include <gmock/gmock.h>
@@ -83,7 +83,7 @@ class LatentsTest : public ::testing::Test {
     ASSERT_TRUE(file.ok()) << file.status();
     file_ = *std::move(file);
   }
-  // A tensor's row as fp32.
+  // A row of a tensor as fp32.
   std::vector<float> RowOfFile(const char* name, int64_t row, int64_t size) const {
     const auto reader = SafetensorsReader::Open(dir_ / "train.safetensors");
     const SafetensorsTensor& tensor = *reader->Find(name);
@@ -132,7 +132,7 @@ TEST_F(LatentsTest, TextsNeedNoSizes) {
   EXPECT_EQ(std::vector<float>(row.sizes.begin(), row.sizes.end()), std::vector<float>({32, 48, 32, 48, 0, 0}));
 }
 
-// Nor are they told that they are of the size of the training images where they are sampled in another.
+// If samples have another size than the latents in the file, they do not get the sizes stored there.
 TEST_F(LatentsTest, SizesAreOfTheLatentsBesideThem) {
   HunyuanDitShape shape = LatentShape();
   shape.height = 8;
@@ -145,7 +145,7 @@ TEST_F(LatentsTest, SizesAreOfTheLatentsBesideThem) {
   EXPECT_EQ(std::vector<float>(row.sizes.begin(), row.sizes.end()), std::vector<float>({64, 48, 64, 48, 0, 0}));
 }
 
-// A condition is the sample's own whatever its texts are, without its latent, too; the file's digest knows it.
+// A sample's condition is read whatever its texts are, and also without its latent. The file's digest covers it.
 TEST_F(LatentsTest, ConditionsAreRead) {
   HunyuanDitShape shape = LatentShape();
   shape.control = true;
@@ -164,7 +164,7 @@ TEST_F(LatentsTest, ConditionsAreRead) {
   EXPECT_TRUE(HunyuanInputs(LatentShape(), 2, file_->scratch_elements()).Row(0).condition.empty());
 
   std::string bytes = Slurp(path);
-  bytes.back() ^= 1;  // of the last sample's condition
+  bytes.back() ^= 1;  // in the last sample's condition
   ASSERT_TRUE(WriteFile(path, bytes).ok());
   EXPECT_NE(LatentFile::Open(path, shape).value()->digest(), (*file)->digest());
 }
@@ -180,7 +180,7 @@ TEST_F(LatentsTest, EveryEpochHasEverySampleInAnOrderOfItsOwn) {
   EXPECT_NE(epochs[0], epochs[1]);
   EXPECT_EQ(source.step_count(), 3);
   EXPECT_EQ(source.MicroBatchesPerStep(1), 2);
-  // Rows behind the step's last sample weigh nothing.
+  // Rows after the step's last sample weigh nothing.
   EXPECT_EQ(source.SampleAt({.first_sample = 6, .micro = 1}, 0), 8);
   EXPECT_EQ(source.SampleAt({.first_sample = 6, .micro = 1}, 1), -1);
   const LatentSource evaluation(*file_, {.global_batch = 3, .micro_batch = 2, .evaluation_samples = 4});
@@ -189,8 +189,8 @@ TEST_F(LatentsTest, EveryEpochHasEverySampleInAnOrderOfItsOwn) {
   EXPECT_EQ(evaluation.SampleAt({.first_sample = 3}, 1), -1);
 }
 
-// Every epoch has each bucket's steps once, in an order of its own; a bucket's samples come each once before any comes
-// again.
+// Every epoch has each bucket's steps once, in an order of its own. Each of a bucket's samples comes once before any
+// comes again.
 TEST(BucketOrderTest, EveryBucketHasItsSteps) {
   const BucketOrder order({7, 3, 12}, /*global_batch=*/3, /*seed=*/5);  // 3, 1 and 4 steps
   std::vector<std::vector<int64_t>> firsts(3), orders;

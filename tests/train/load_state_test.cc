@@ -17,7 +17,7 @@
 namespace angel_ptm {
 namespace {
 
-// Part of every unit's parameters, as one rank of a run with other ranks keeps them.
+// A slice of every unit's parameters, as a rank keeps it in a run with another number of ranks.
 struct Kept {
   std::vector<std::vector<float>> values;
   std::vector<StateView> views;

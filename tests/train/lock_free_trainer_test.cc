@@ -1,4 +1,4 @@
-// The lock-free update in the whole trainer: bits, checkpoints, the fall back, what it tells, what it refuses.
+// The lock-free update in the whole trainer: bits, checkpoints, falling back, what it reports, what it refuses.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -46,7 +46,7 @@ TEST(DriftGuardTest, ComparesMeansWithTheLeastSoFar) {
   EXPECT_THAT(of_norm.Add(0, 100), HasSubstr("(optimizer.lock_free.gradient_norm_band)"));
 }
 
-// Taken up at any point, and by way of a checkpoint's text, it says what it would have said.
+// Continued from any point through a checkpoint's text, the guard says what it would have said without a break.
 TEST(DriftGuardTest, GoesOnFromWhatAnotherHasSeen) {
   const auto loss = [](int i) { return i < 20 ? 3.0 / (i + 1) : 7.0 / 3; };
   for (int cut = 0; cut < 20; ++cut) {
@@ -75,7 +75,7 @@ TEST(DriftGuardTest, GoesOnFromWhatAnotherHasSeen) {
   }
 }
 
-// This process's page files in the folder lose their bytes, as on a drive that fails. Returns how many those are.
+// Truncates this process's page files in the folder, as if their drive failed. Returns how many there are.
 int BreakPageFiles(const std::string& folder) {
   int broken = 0;
   for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
@@ -106,7 +106,7 @@ class LockFreeTrainerTest : public testing::Test {
     config.mutable_optimizer()->set_update(OptimizerConfig::LOCK_FREE);
     return config;
   }
-  // Optimizer states in a file, with as little host memory as the rest of the run can do with.
+  // Optimizer states rest in a file, and the run has the least host memory that the rest needs.
   static TrainConfig WithFile(TrainConfig config) {
     NvmeConfig& nvme = *config.mutable_memory()->mutable_nvme();
     nvme.set_directory(folder_->path());
@@ -156,7 +156,7 @@ TEST_F(LockFreeTrainerTest, WithoutStalenessItsMetricsAndCheckpointAreTheSynchro
   EXPECT_THAT(text, HasSubstr("\nmailboxes "));
 }
 
-// Every traced step's sweeps read and write the file, on lanes of their own.
+// The sweeps of every traced step read and write the file, on lanes of their own.
 TEST_F(LockFreeTrainerTest, ATraceHasTheSweeps) {
   const TrainConfig config = WithFile(
       LockFree("traced", {"optimizer.lock_free.max_staleness=0", "output.trace_steps=2", "output.trace_first_step=2"}));
@@ -173,7 +173,7 @@ TEST_F(LockFreeTrainerTest, ATraceHasTheSweeps) {
       ++of_sweeps[lanes[event["tid"]]][event["args"]["step"]];
       segments.insert(event["cat"]);
     }
-    // Without staleness step n begins the jobs of step n - 1, all of which are done when the trace is written.
+    // Without staleness, step n starts the jobs of step n - 1, and all of these are done when the trace is written.
     EXPECT_GT(segments.size(), 1u);
     for (const char* lane : {"lock-free file-in", "lock-free host-compute", "lock-free file-out"}) {
       EXPECT_EQ(of_sweeps[lane].size(), 2u) << lane;
@@ -182,7 +182,7 @@ TEST_F(LockFreeTrainerTest, ATraceHasTheSweeps) {
   }
 }
 
-// Evaluations and checkpoints end what waits; a resumed run begins with nothing waiting, too.
+// Evaluations and checkpoints drain pending updates, and a resumed run starts with none.
 TEST_F(LockFreeTrainerTest, ARunIsResumedBitForBitFromWhereItWasDrained) {
   const std::vector<std::string> fields = {"optimizer.lock_free.max_staleness=1", "optimizer.ema_decay=0.9",
                                            "checkpoint.every_steps=3"};
@@ -198,7 +198,7 @@ TEST_F(LockFreeTrainerTest, ARunIsResumedBitForBitFromWhereItWasDrained) {
     EXPECT_EQ(lines[step]["units_by_lag"], nlohmann::json({0, units})) << step;
     EXPECT_EQ(lines[step]["lag_max"], 1);
   }
-  // In the middle of step 3, of which nothing is left: the checkpoint is that before it.
+  // The run stops in the middle of step 3, of which nothing is kept: the checkpoint is that of the steps before.
   Train(stopped, /*resume=*/false, /*stop_in_step=*/3);
   ASSERT_EQ(Lines(stopped).size(), 3u);
   Train(stopped, /*resume=*/true);
@@ -206,8 +206,8 @@ TEST_F(LockFreeTrainerTest, ARunIsResumedBitForBitFromWhereItWasDrained) {
   EXPECT_EQ(State(stopped), State(straight));
 }
 
-// A rank's activity excuses it from no limit: one that writes a checkpoint for longer would be taken for one that
-// hangs.
+// A rank that publishes an activity must give signs of life within the limit; if it saved a checkpoint for longer, it
+// would be taken for one that hangs.
 TEST_F(LockFreeTrainerTest, BehindADrainARankIsBetweenSteps) {
   const TrainConfig config = LockFree("between", {"optimizer.lock_free.max_staleness=1", "evaluation.every_steps=0"});
   std::mutex mutex;
@@ -223,13 +223,13 @@ TEST_F(LockFreeTrainerTest, BehindADrainARankIsBetweenSteps) {
   for (const std::thread::id& rank : waited) EXPECT_EQ(newest[rank], "");
 }
 
-// The sweeps alone use the file. What they had updated since the checkpoint is lost, and nothing else.
+// Only the sweeps use the file. What they updated since the checkpoint is lost, and nothing else.
 TEST_F(LockFreeTrainerTest, ADriveThatFailsUnderASweepEndsTheRunAndTheCheckpointStays) {
   const std::vector<std::string> fields = {"optimizer.lock_free.max_staleness=1", "checkpoint.every_steps=3",
                                            "evaluation.every_steps=0", "steps=8"};
   const TrainConfig straight = WithFile(LockFree("intact", fields)), broken = WithFile(LockFree("broken", fields));
   Train(straight);
-  constexpr int64_t kStep = 4;  // behind the checkpoint after step 2
+  constexpr int64_t kStep = 4;  // after the checkpoint of step 2
   std::once_flag once;
   std::atomic<int> files = 0;
   const TrainerOutcome outcome =
@@ -264,18 +264,18 @@ TEST_F(LockFreeTrainerTest, ARunThatDriftsGoesOnSynchronously) {
     fell_back |= line.contains("fell_back");
   }
   EXPECT_TRUE(fell_back);
-  // A resumed run stays there.
+  // A resumed run stays synchronous.
   TrainConfig longer = config;
   longer.set_steps(22);
   EXPECT_THAT(Train(longer, /*resume=*/true),
               HasSubstr("fell back to the synchronous update earlier and keeps using it"));
   EXPECT_EQ(Lines(longer).back()["units_by_lag"].size(), 1u);
-  // One that does not drift stays lock-free.
+  // A run that does not drift stays lock-free.
   const TrainConfig calm = LockFree("calm", fields);
   EXPECT_THAT(Train(calm), Not(HasSubstr("synchronously")));
 }
 
-// Too few steps behind the resume for a mean of their own that another could exceed.
+// The steps since the resume are too few for a mean of their own that a later one could exceed.
 TEST_F(LockFreeTrainerTest, ARunThatDriftsRightAfterAResumeIsSeen) {
   TrainConfig config =
       LockFree("resumed_drift", {"steps=10", "evaluation.every_steps=0", "optimizer.lock_free.loss_band=1.02",

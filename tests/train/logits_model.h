@@ -1,5 +1,5 @@
-// A trained checkpoint as a function from tokens to logits, through the graph without caches, chunks or a loss: what
-// sampling and evaluation are compared with.
+// A trained checkpoint as a function from tokens to logits, computed by the graph without caches, chunks or a loss. The
+// tests compare sampling and evaluation with it.
 #ifndef ANGEL_PTM_TESTS_TRAIN_LOGITS_MODEL_H_
 #define ANGEL_PTM_TESTS_TRAIN_LOGITS_MODEL_H_
 
@@ -20,7 +20,7 @@ class LogitsModel {
   // One row of `sequence` tokens. CHECK-fails if the checkpoint cannot be opened.
   LogitsModel(const std::string& checkpoint_path, int64_t sequence);
 
-  // [sequence, vocabulary]; all three of `sequence` elements.
+  // Returns [sequence, vocabulary]; the arguments have `sequence` elements each.
   std::vector<float> Logits(std::span<const int32_t> tokens, std::span<const int32_t> positions,
                             std::span<const int32_t> segment_start);
   int64_t vocabulary() const { return vocabulary_; }

@@ -1,4 +1,4 @@
-// The mean of checkpoints, element by element, and what cannot be merged.
+// The mean of checkpoints, element by element, and which checkpoints cannot be merged.
 #include "angel_ptm/train/merge.h"
 
 #include <gmock/gmock.h>
@@ -81,7 +81,7 @@ TEST_F(MergeTest, CanBeSampledFromAndSaysWhatItIs) {
   ASSERT_TRUE(texts.ok()) << texts.status();
   EXPECT_FALSE((*texts)[0].tokens.empty());
   EXPECT_THAT(Slurp(merged->path + "/merged.json"), HasSubstr("\"share\": 0.5"));
-  // It has no moments, so there is nothing to go on from.
+  // It has no moments, so a run cannot resume from it.
   TrainConfig config = Config();
   config.mutable_output()->set_directory(folder_ / "mean");
   config.set_steps(6);
@@ -108,7 +108,7 @@ TEST_F(MergeTest, RefusesWhatIsNoMean) {
   EXPECT_THAT(error({.inputs = {{of_other}, {of_other}}, .weights = "ema", .output = folder_ / "out"}),
               HasSubstr("has no average of the weights"));
   EXPECT_FALSE(std::filesystem::exists(folder_ / "out"));
-  // A run that has begun there and saved nothing yet, for one.
+  // For example, a run that has begun there and has saved nothing yet.
   const absl::StatusOr<OutputLock> lock = OutputLock::Take(folder_ / "begun");
   ASSERT_TRUE(lock.ok()) << lock.status();
   const std::string in_use = error({.inputs = {{Step(2)}, {Step(4)}}, .output = folder_ / "begun"});

@@ -27,7 +27,7 @@ TEST(MetricsFileTest, AResumedRunDropsTheStepsItRepeats) {
     for (int64_t step = begin; step < begin + 5; ++step) {
       ASSERT_TRUE(file->Append({.step = step, .loss = static_cast<double>(begin)}).ok());
     }
-    // A kill in the middle of a line.
+    // A kill in the middle of writing a line.
     std::ofstream(directory + "/metrics.jsonl", std::ios::app) << "{\"step\": 2, \"lo";
   }
   std::istringstream lines(Slurp(directory + "/metrics.jsonl"));
@@ -88,7 +88,7 @@ TEST(MetricsFileTest, OfLinesThatFindNoRoomThoseThatFitStay) {
   EXPECT_EQ(Slurp(file->path()), lines(5));
 }
 
-// A disk that is full for weeks must not take the memory, too.
+// A disk that stays full for weeks must not fill the memory too.
 TEST(MetricsFileTest, LinesThatWaitForRoomAreBounded) {
   const TemporaryFolder folder;
   auto file = MetricsFile::Open(folder.path(), 0);
@@ -144,7 +144,7 @@ TEST(MetricsFileTest, SaysWhereItCannotWrite) {
 TEST(MetricsFileTest, ARewriteThatFindsNoRoomLeavesTheFileAsItWas) {
   const TemporaryFolder folder;
   const std::string path = folder / "metrics.jsonl";
-  // What is dropped has kept lines behind it.
+  // Lines that are kept follow those that are dropped.
   const std::string content = ToJson({.step = 0}) + "\n\n" + ToJson({.step = 1}) + "\n";
   Spill(path, content);
   const auto open = [&] {
@@ -163,7 +163,7 @@ std::string Lines(int64_t begin, int64_t end) {
   return lines;
 }
 
-// A long run's history is not copied, much less read as a whole, to drop its end.
+// Dropping the end of a long run's history neither copies the history nor reads all of it.
 TEST(MetricsFileTest, OfAHistoryWhoseEndGoesNoCopyIsMade) {
   const TemporaryFolder folder;
   const std::string path = folder / "metrics.jsonl";
@@ -176,7 +176,7 @@ TEST(MetricsFileTest, OfAHistoryWhoseEndGoesNoCopyIsMade) {
     EXPECT_EQ(file->TakeNote(), "");
   }
   EXPECT_TRUE(Slurp(path) == Lines(0, steps - 7));
-  // Nor when all of it is an earlier run's.
+  // The same if all of it belongs to an earlier run.
   const auto file = MetricsFile::Open(folder.path(), 0);
   ASSERT_TRUE(file.ok()) << file.status();
   EXPECT_TRUE(Slurp(path + ".1") == Lines(0, steps - 7));
@@ -202,7 +202,7 @@ TEST(MetricsFileTest, OnlyAHistoryOfEveryStepHasGaps) {
   EXPECT_EQ(file->TakeNote(), "");
 }
 
-// More than what stays in memory: the rest is copied from the file that lost its name.
+// The history is longer than what stays in memory; the rest is copied from the file that lost its name.
 TEST(MetricsFileTest, ALongHistoryIsWrittenAgain) {
   const TemporaryFolder folder;
   auto file = MetricsFile::Open(folder.path(), 0);
@@ -217,7 +217,7 @@ TEST(MetricsFileTest, ALongHistoryIsWrittenAgain) {
   ASSERT_TRUE(file->Flush().ok());
   EXPECT_NE(file->TakeNote().find("written again, all lines"), std::string::npos);
   EXPECT_TRUE(Slurp(file->path()) == lines);
-  // Cut where only the file had the lines.
+  // Cut in a part whose lines only the file had.
   const size_t cut = lines.size() / 3;
   std::filesystem::resize_file(file->path(), cut);
   ASSERT_TRUE(file->Flush().ok());
@@ -227,7 +227,7 @@ TEST(MetricsFileTest, ALongHistoryIsWrittenAgain) {
   EXPECT_GT(left.size(), head.size());
 }
 
-// Were it taken for an absent one, the steps to be repeated would stand in it twice.
+// If it were taken for a missing file, the repeated steps would be in it twice.
 TEST(MetricsFileTest, AHistoryThatCannotBeReadIsAnError) {
   const TemporaryFolder folder;
   const std::string path = folder / "metrics.jsonl";
@@ -235,7 +235,7 @@ TEST(MetricsFileTest, AHistoryThatCannotBeReadIsAnError) {
   Spill(path, content);
   std::filesystem::permissions(folder.path(), std::filesystem::perms::all);
   ASSERT_EQ(chmod(path.c_str(), 0222), 0);
-  // Root reads everything.
+  // Root can read every file.
   const uid_t user = geteuid();
   constexpr uid_t kNobody = 65534;
   if (user == 0 && seteuid(kNobody) != 0) GTEST_SKIP() << "root that cannot become another user";
@@ -246,7 +246,7 @@ TEST(MetricsFileTest, AHistoryThatCannotBeReadIsAnError) {
   EXPECT_EQ(Slurp(path), content);
 }
 
-// What others do to the file while the run writes it; afterwards it has every line again.
+// Something that happens to the file while the run writes it; afterwards the file has every line again.
 struct Mishap {
   const char* name;
   void (*happens)(const std::string& path);
@@ -265,7 +265,7 @@ TEST_P(MishapTest, TheFileIsWrittenAgain) {
   ASSERT_TRUE(file->Append({.step = 3}).ok());
   EXPECT_NE(file->TakeNote().find("written again, all lines"), std::string::npos);
   EXPECT_EQ(Slurp(file->path()), Lines(0, 4));
-  // Noticed before a save, too, when nothing is appended.
+  // It is noticed before a save even if nothing is appended.
   GetParam().happens(file->path());
   ASSERT_TRUE(file->Flush().ok());
   EXPECT_EQ(Slurp(file->path()), Lines(0, 4));

@@ -22,7 +22,7 @@ TEST(MetricsTest, NumbersReadBackAsTheSameDouble) {
   EXPECT_FALSE(json.contains("skipped"));
 }
 
-// Readers of files that older programs wrote find their keys in the old order.
+// The old keys keep their order, for readers of files that older programs wrote.
 TEST(MetricsTest, NewKeysStandBehindTheOldOnes) {
   StepMetrics metrics{.seconds = 0.5, .tflops = 2, .tier_bytes = {7, 8, 9}, .busy_seconds = {1, 2, 3, 4, 5, 6, 7}};
   metrics.skipped = true;

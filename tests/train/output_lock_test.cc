@@ -34,7 +34,7 @@ TEST(OutputLockTest, TheSecondIsToldWhoHasIt) {
     EXPECT_THAT(std::string(second.message()), HasSubstr(absl::StrCat("is in use by process ", getpid(), " on host ")));
     EXPECT_TRUE(OutputLock::Take(folder / "runs/b").ok());
   }
-  // Nothing was put into it: nothing is left.
+  // Nothing was written to the directory, so nothing is left.
   EXPECT_FALSE(std::filesystem::exists(folder / "runs"));
   std::filesystem::create_directories(directory);
   EXPECT_TRUE(OutputLock::Take(directory).ok());
@@ -86,7 +86,7 @@ TEST(OutputLockTest, IsTakenAgainWhereItsFileWasRemoved) {
   EXPECT_NE(OutputLock::Holder(directory), "");
   std::filesystem::remove_all(directory);
   EXPECT_EQ(lock->Keep(), absl::OkStatus());
-  EXPECT_FALSE(std::filesystem::exists(directory));  // it may be of a file system that is away
+  EXPECT_FALSE(std::filesystem::exists(directory));  // it may be on a file system that is not mounted now
   std::filesystem::create_directory(directory);
   EXPECT_EQ(lock->Keep(), absl::OkStatus());
   EXPECT_NE(OutputLock::Holder(directory), "");
@@ -108,7 +108,7 @@ TEST(OutputLockTest, AnothersIsLeftAlone) {
   EXPECT_NE(OutputLock::Holder(directory), "");
 }
 
-// Its directory removed under way, and another run begun there.
+// The run's directory is removed while it trains, and another run begins there.
 TEST(OutputLockTest, ARunThatHasLostItsDirectoryWritesNothingMore) {
   const TemporaryFolder folder;
   PrepareTinyText(folder.path());
@@ -131,7 +131,7 @@ TEST(OutputLockTest, ARunThatHasLostItsDirectoryWritesNothingMore) {
   EXPECT_THAT(left, testing::ElementsAre("lock", "metrics.jsonl"));
 }
 
-// The next checkpoint makes it again, and then it has all that a report reads.
+// The next checkpoint creates the directory again, with everything that a report reads.
 TEST(OutputLockTest, ARunWhoseDirectoryWasRemovedWritesItsFilesAgain) {
   const TemporaryFolder folder;
   PrepareTinyText(folder.path());
@@ -149,7 +149,7 @@ TEST(OutputLockTest, ARunWhoseDirectoryWasRemovedWritesItsFilesAgain) {
   }
 }
 
-// Shown at the start, not at the first checkpoint.
+// The error comes at the start, not at the first checkpoint.
 TEST(CheckWritableTest, ARankThatCannotWriteEndsTheRunAtItsStart) {
   const TemporaryFolder folder;
   PrepareTinyText(folder.path());
@@ -164,7 +164,8 @@ TEST(CheckWritableTest, ARankThatCannotWriteEndsTheRunAtItsStart) {
   EXPECT_EQ(outcome.last_step_begun, -1);
 }
 
-// A directory of the same name on each machine: found out at the start, not by every checkpoint that is not saved.
+// Each machine has a directory of the same name. The run detects this at the start, not by checkpoints that fail to be
+// saved.
 TEST(CheckSharedTest, AnotherDirectoryOfTheNameIsRefused) {
   const TemporaryFolder folder;
   const auto lock = OutputLock::Take(folder / "run");

@@ -1,4 +1,4 @@
-// A cluster's budgets in a configuration, and predictions that follow from its numbers.
+// A configuration with a cluster's budgets, and predictions that follow from the cluster's numbers.
 #include "angel_ptm/train/predict.h"
 
 #include <gmock/gmock.h>
@@ -17,7 +17,7 @@ namespace {
 
 using testing::HasSubstr;
 
-// An accelerator that computes 2^40 FLOP/s whatever the size; nothing else takes time that could be seen.
+// An accelerator that computes 2^40 FLOP/s at any size; everything else takes negligible time.
 Cluster Fast() {
   const auto cluster = ParseCluster(R"(
       name: "a node of four"
@@ -53,7 +53,7 @@ TEST(PredictTest, OpenBudgetsAreThoseOfTheCluster) {
   // Two ranks share what four would.
   facts.world_size = 2;
   EXPECT_EQ(WithBudgetsOf(Fast(), ExampleConfig(), &facts)->memory().host_bytes(), 2'000'000'000);
-  // Given ones stay; the host's memory holds both tiers where the devices are the host.
+  // Budgets that are given stay. Where the devices are the host, its memory holds both tiers.
   Cluster host = Fast();
   host.mutable_device()->set_kind(ClusterDevice::HOST);
   EXPECT_EQ(WithBudgetsOf(host, ExampleConfig({"memory.device_bytes=5000000"}), &facts)->memory().device_bytes(),
@@ -96,7 +96,8 @@ TEST(PredictTest, WhereOnlyProductsTakeTimeAStepIsTheirFlops) {
   const double tokens =
       static_cast<double>(config->batch().global_batch_sequences() * config->data().sequence_length());
   EXPECT_NEAR(prediction.tokens_per_second, tokens / seconds, 1e-6 * tokens / seconds);
-  // Half of the peak, times the part of the FLOPs that no recomputation repeats and no padded micro-batch wastes.
+  // Half of the peak, times the share of FLOPs that are neither repeated by recomputation nor wasted on padding
+  // micro-batches.
   EXPECT_NEAR(prediction.mfu,
               0.5 * ModelFlops((*run)->training) / MatrixFlops((*run)->training) * micro_batches /
                   (2 * std::ceil(micro_batches / 2)),

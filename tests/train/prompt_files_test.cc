@@ -1,4 +1,4 @@
-// Captions and prompts of files: what of a line is taken, and that what cannot be is named.
+// Files of captions and prompts: what is read from a line, and that errors name what cannot be read.
 #include "angel_ptm/train/tasks/prompt_files.h"
 
 #include <gmock/gmock.h>
@@ -23,7 +23,7 @@ std::string Shown(const Prompt& prompt) {
 
 class PromptFilesTest : public ::testing::Test {
  protected:
-  // What `read` finds in a file of that name with that text, or its error.
+  // What `read` returns for a file of that name with that text, or its error.
   template <typename T>
   std::string Of(absl::StatusOr<std::vector<T>> (*read)(const std::string&), const char* name,
                  const std::string& text) {

@@ -1,4 +1,4 @@
-// A run's directory with what may be wrong with it, and the page that is made of it.
+// A run's directory with possible damage, and the page made from it.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -70,7 +70,7 @@ TEST(ReportTest, ADirectoryThatIsNoRunIsNamed) {
   }
 }
 
-// Every plot has data or says why it has none; so for an empty run, one of one step, and a dense one.
+// Every plot has data or says why it has none; also for an empty run, one of one step, and a dense one.
 TEST(ReportTest, EveryPlotHasDataOrASentence) {
   const TemporaryFolder folder;
   for (const std::string& lines : {std::string(), Lines({0}), Lines({0, 1, 2})}) {
@@ -185,7 +185,7 @@ TEST(ReportTest, ImagesAreInThePage) {
   EXPECT_TRUE(Has(run->sample_notes.back(), "samples: the page has room for 256 of 258 images"));
 }
 
-// Samples are read again whenever a run has made more: a note of what is whole by then goes.
+// Samples are read again whenever a run has made more. A note disappears once what it names is whole.
 TEST(ReportTest, NotesOfSamplesAreThoseOfTheLastReading) {
   const TemporaryFolder folder;
   Spill(folder / "run/metrics.jsonl", "rubbish\n" + Lines({0, 1}));
@@ -203,7 +203,8 @@ TEST(ReportTest, NotesOfSamplesAreThoseOfTheLastReading) {
   EXPECT_EQ(run->samples.size(), 1u);
 }
 
-// What a run sampled of itself: a row a prompt, a column a step, of many steps some with the last.
+// A run's own samples: a row for each prompt, a column for each step. Of many steps, some are shown and always the
+// last.
 TEST(ReportTest, SamplesOfTheRunAreATableByStep) {
   const TemporaryFolder folder;
   Spill(folder / "run/metrics.jsonl", Lines({0, 1}));
@@ -282,7 +283,7 @@ TEST(ReportWriterTest, ThePageGrowsAndReloadsUntilTheEnd) {
   const std::string page = Slurp(path);
   EXPECT_TRUE(Has(page, "<meta http-equiv=\"refresh\" content=\"5\">"));
   EXPECT_EQ(PlotsOf(page)[0]["series"][0]["points"].size(), 4u);
-  // The next due step comes at once: not within a hundred times what the first page took.
+  // The next due step comes too soon: within a hundred times what the first page took, no page is written.
   writer->AddLine(ToJson({.step = 5, .loss = 1}));
   ASSERT_TRUE(writer->WriteIfDue(5).ok());
   EXPECT_EQ(Slurp(path), page);

@@ -28,7 +28,7 @@ Numerics NumericsWith(const TrainConfig& config, const BuildFacts& build = {"abc
   return NumericsOf(config, /*world_size=*/2, /*threads=*/1, "cpu", build);
 }
 
-// Of a run of three steps that goes on under `now`.
+// The notes of a run saved after three steps and resumed under `now`.
 std::vector<std::string> Notes(const TrainConfig& saved, const TrainConfig& now) {
   const TrainState state{.next_step = 3, .numerics = NumericsWith(saved)};
   return ResumeNotes(saved, state, now, NumericsWith(now), *MakeTask(now, kTokens));
@@ -63,7 +63,7 @@ TEST(ResumeNotesTest, EveryFieldThatAltersTheCurveIsTold) {
     ASSERT_FALSE(notes.empty()) << c.change;
     EXPECT_THAT(notes[0], HasSubstr("what is learned changes from here on: "));
     EXPECT_THAT(notes[0], HasSubstr(c.told));
-    // Not the rounding alone.
+    // No note says that the run continues within rounding.
     for (const std::string& note : notes) EXPECT_THAT(note, Not(HasSubstr("within rounding"))) << c.change;
   }
 }
@@ -71,7 +71,7 @@ TEST(ResumeNotesTest, EveryFieldThatAltersTheCurveIsTold) {
 TEST(ResumeNotesTest, TheJumpOfTheLearningRateIsTold) {
   EXPECT_THAT(Notes(Config(false), Config(false, {"steps=100"})),
               ElementsAre(HasSubstr("steps: 6 -> 100 (the learning rate of step 3: 0.00")));
-  // In as many digits as a person reads.
+  // With as many digits as a person reads.
   EXPECT_THAT(
       Notes(Config(false), Config(false, {"steps=7"})),
       ElementsAre("what is learned changes from here on: steps: 6 -> 7 (the learning rate of step 3: 0.00775 -> "
@@ -80,7 +80,7 @@ TEST(ResumeNotesTest, TheJumpOfTheLearningRateIsTold) {
   EXPECT_THAT(Notes(Config(false, constant), Config(false, {constant[0], "steps=100"})), ElementsAre());
 }
 
-// The balance loss is that of a micro-batch, so its size is part of what a mixture of experts learns.
+// The balance loss is computed per micro-batch, so the micro-batch size is part of what a mixture of experts learns.
 TEST(ResumeNotesTest, TheMicroBatchMattersToABalanceLossAlone) {
   const std::string micro = "batch.micro_batch_sequences=2";
   EXPECT_THAT(Notes(Config(true), Config(true, {micro}))[0],
@@ -106,7 +106,7 @@ TEST(ResumeNotesTest, AnotherBuildOrLibraryContinuesWithinRounding) {
   EXPECT_THAT(notes(NumericsOf(config, {2, 2}, /*threads=*/1, "cpu", {"abc", "x86-64-v3"})), ElementsAre());
   Numerics in_nodes = NumericsOf(config, {8, 2}, /*threads=*/1, "cpu", {"abc", "x86-64-v3"});
   EXPECT_THAT(notes(in_nodes), ElementsAre(HasSubstr("world size 2 -> 8, ranks of a node all -> 2:")));
-  // What older checkpoints do not record: they were made where all ranks were one node.
+  // Older checkpoints do not record this field; they were made when all ranks were one node.
   std::erase_if(in_nodes, [](const auto& field) { return field.first == "ranks of a node"; });
   AddWhatWasNotRecorded(in_nodes);
   EXPECT_THAT(in_nodes, testing::Contains(testing::Pair("ranks of a node", "all")));
@@ -117,7 +117,7 @@ TEST(ResumeNotesTest, AnotherBuildOrLibraryContinuesWithinRounding) {
   EXPECT_THAT(notes(now), ElementsAre(HasSubstr("matrix library OpenBLAS 0.0 Elsewhere -> ")));
 }
 
-// What checkpoints said before numerics had fields.
+// The text that checkpoints had before numerics had fields.
 TEST(ResumeNotesTest, WhatATextDoesNotRecordIsSaid) {
   const TrainConfig config = Config(false);
   TrainState state{.next_step = 3};

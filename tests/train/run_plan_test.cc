@@ -1,4 +1,4 @@
-// Memory that no budget names: both tiers of a machine without a GPU are its one memory.
+// Memory that no budget limits: on a machine without a GPU, both tiers share its memory.
 #include "angel_ptm/train/run_plan.h"
 
 #include <gmock/gmock.h>
@@ -24,7 +24,7 @@ namespace {
 
 using testing::HasSubstr;
 
-// What a run takes: both tiers and its plan.
+// The bytes that a run takes: both tiers and its plan.
 int64_t TierBytes(const RunPlan& run) {
   int64_t bytes = PlanBytes(run.training_plan);
   for (const int64_t arena : run.training_plan.arena_bytes) bytes += arena;
@@ -41,7 +41,7 @@ TEST(RunPlanTest, ARunThatFitsTheMachineIsPlannedAsWithoutALimit) {
   EXPECT_EQ(Hash((*fits)->training_plan), Hash((*unlimited)->training_plan));
 }
 
-// Bytes of a tier at each step of a segment: what comes and goes beside what stays.
+// Bytes of a tier at each step of a segment: transient regions and those that stay.
 std::vector<int64_t> AllBytes(const Segment& segment, TierKind tier) {
   std::vector<int64_t> bytes = LiveBytes(segment, tier);
   for (const Region& region : segment.regions) {
@@ -97,11 +97,11 @@ TEST(RunPlanTest, MoreThanTheMachineHasIsRefusedWithWhatWouldFit) {
   EXPECT_THAT(message, HasSubstr("; or set memory.recomputation=BLOCKS, or batch.micro_batch_sequences=1"));
 }
 
-// Every graph of a run refers to the task's table, the optimizer's rows included.
-// Seconds of a step, by a device whose link to the host moves so many bytes per second.
+// Seconds of a step of four micro-batches.
 double StepSeconds(const RunPlan& run, const CostModel& cost) {
   return SimulateStep(run.training, run.training_plan, cost, 4).seconds;
 }
+// A device whose link to the host moves so many bytes per second.
 CostModel WithLink(double bytes_per_second) {
   CostModel cost;
   cost.matrix[0].points = {{1e6, 1e12}};
@@ -117,7 +117,7 @@ TEST(RunPlanTest, RecomputesWhereMovingActivationsWouldTakeLonger) {
   ASSERT_TRUE(least.ok()) << least.status();
   TrainConfig config = ExampleConfig(deep);
   config.mutable_memory()->set_device_bytes(*least + *least / 8);
-  // None has to be recomputed: the host has room for all activations.
+  // No block has to be recomputed: the host has room for all activations.
   config.mutable_memory()->set_recomputation(MemoryConfig::NONE);
   const auto none = MakeRunPlan(config, {});
   ASSERT_TRUE(none.ok()) << none.status();
@@ -128,7 +128,7 @@ TEST(RunPlanTest, RecomputesWhereMovingActivationsWouldTakeLonger) {
   EXPECT_GT((*by_slow)->recomputed_blocks, 0);
   EXPECT_LT(StepSeconds(**by_slow, slow), 0.9 * StepSeconds(**none, slow));
   EXPECT_EQ((*by_fast)->recomputed_blocks, 0);
-  // The choice is what the plan says it is.
+  // The choice is at least as fast as recomputing all blocks.
   config.mutable_memory()->set_recomputation(MemoryConfig::BLOCKS);
   const auto all = MakeRunPlan(config, {});
   ASSERT_TRUE(all.ok()) << all.status();
@@ -156,7 +156,7 @@ TEST(RunPlanTest, RecomputesWhereActivationsInFilesWouldTakeLonger) {
   config.mutable_memory()->set_host_bytes(1);
   RunPlan none, by_slow, by_fast;
   config.mutable_memory()->set_host_bytes(LeastNamed(MakeTrainingPlan(config, {}, &none)) * 5 / 4);
-  // None has to be recomputed: the file has room for all activations.
+  // No block has to be recomputed: the file has room for all activations.
   ASSERT_EQ(MakeTrainingPlan(config, {}, &none), absl::OkStatus());
   const TierPeak& in_file = none.training_plan.peaks[static_cast<int>(TierKind::kFile)];
   EXPECT_GT(in_file.by_class[static_cast<int>(MemoryClass::kActivations)], 0);
@@ -171,6 +171,7 @@ TEST(RunPlanTest, RecomputesWhereActivationsInFilesWouldTakeLonger) {
   EXPECT_EQ(by_fast.recomputed_blocks, 0);
 }
 
+// Every graph of a run refers to the task's table, the optimizer's rows included.
 TEST(RunPlanTest, AllGraphsShareTheTasksTable) {
   const auto run = MakeRunPlan(ExampleConfig({"optimizer.ema_decay=0.9"}), Within(0));
   ASSERT_TRUE(run.ok()) << run.status();
@@ -184,7 +185,8 @@ TEST(RunPlanTest, AllGraphsShareTheTasksTable) {
   EXPECT_EQ((*run)->training_plan.layout.states, table.states);
 }
 
-// With a balance loss a smaller micro-batch is another loss: it is not proposed as if it were a matter of memory.
+// With a balance loss, a smaller micro-batch changes the loss, so the refusal does not propose it as a mere matter of
+// memory.
 TEST(RunPlanTest, AProposedMicroBatchThatChangesTheLossIsSaidTo) {
   const std::vector<std::string> moe = {"memory.recomputation=NONE", "model.hunyuan_lm.num_experts=4",
                                         "model.hunyuan_lm.moe_topk=2",
@@ -196,7 +198,7 @@ TEST(RunPlanTest, AProposedMicroBatchThatChangesTheLossIsSaidTo) {
               HasSubstr("a smaller micro-batch changes the balance loss, and so what is learned; or set "));
 }
 
-// Pages that rest on the host are the same machine's memory: a budget of the device does not hide them.
+// Pages that rest on the host take the same machine's memory, whatever the device's budget.
 TEST(RunPlanTest, BothTiersCount) {
   const auto unlimited = MakeRunPlan(ExampleConfig({"memory.recomputation=NONE"}), Within(0));
   ASSERT_TRUE(unlimited.ok()) << unlimited.status();
@@ -210,7 +212,7 @@ TEST(RunPlanTest, BothTiersCount) {
   EXPECT_TRUE(absl::IsResourceExhausted(MakeRunPlan(config, Within(TierBytes(**split) - 1)).status()));
 }
 
-// What a file takes of memory counts, too: a checksum of each block, and its tier's buffer.
+// A file takes memory, too: for a checksum of each block and for its tier's buffer.
 TEST(RunPlanTest, AFilesMemoryCounts) {
   TrainConfig config = ExampleConfig(
       {"memory.recomputation=NONE", "memory.page_bytes=8192", "memory.nvme.directory=/drive", "memory.host_bytes=1"});
@@ -231,7 +233,8 @@ TEST(RunPlanTest, AFilesMemoryCounts) {
   EXPECT_THAT(std::string(refused.message()), HasSubstr(", the file's checksums and buffer 1."));
 }
 
-// Whatever the choice of recomputation: the least that a refusal names works, a page less is refused with the same.
+// Whatever the choice of recomputation, the least budget that a refusal names works, and one page less is refused with
+// the same number.
 TEST(RunPlanTest, TheLeastDeviceBudgetIsExact) {
   for (const char* recomputation : {"NONE", "BLOCKS", "AUTO"}) {
     for (const int layers : {1, 3}) {
@@ -275,7 +278,7 @@ TEST(RunPlanTest, ATrillionParametersOnTenThousandRanksHaveFewHoles) {
   }
 }
 
-// A shape that validates but that the backend's kernels do not run is refused when it is planned, not when it runs.
+// A valid shape that the backend's kernels cannot run is refused during planning, not during the run.
 TEST(RunPlanTest, ShapesTheBackendDoesNotRunAreRefused) {
   const auto run = MakeRunPlan(ExampleConfig({"model.hunyuan_lm.head_dim=512"}), Within(0));
   EXPECT_EQ(run.status().code(), absl::StatusCode::kInvalidArgument);

@@ -1,4 +1,4 @@
-// The largest model fits and the next does not; the fastest plan is the fastest of all there are.
+// The largest model fits and the next one does not; the fastest plan found is the fastest of all.
 #include "angel_ptm/train/search.h"
 
 #include <gmock/gmock.h>
@@ -17,7 +17,7 @@ namespace {
 
 using testing::HasSubstr;
 
-// Small tiers, slow links: plans differ.
+// Tiers are small and links are slow, so plans differ.
 Cluster Small() {
   const auto cluster = ParseCluster(R"(
       devices_per_node: 2
@@ -47,7 +47,7 @@ TEST(ScaledModelTest, GrowsInDeclaredSteps) {
   const ModelConfig model = ExampleWith({})->model();
   EXPECT_EQ(ScaledModel(model, ScaleAxis::kDepth, 7).hunyuan_lm().num_hidden_layers(), 7);
   EXPECT_EQ(ScaledModel(model, ScaleAxis::kDepth, 7).hunyuan_lm().hidden_size(), 64);
-  // Two of its steps are the model itself, three half as much again.
+  // Width grows in steps: two of them are the model itself, three are half as much again.
   const HunyuanLmConfig same = ScaledModel(model, ScaleAxis::kWidth, 2).hunyuan_lm();
   EXPECT_EQ(same.hidden_size(), 64);
   EXPECT_EQ(same.intermediate_size(), 32);
@@ -74,7 +74,7 @@ TEST(FindLargestModelTest, ItFitsAndTheNextDoesNot) {
     const absl::Status refused = MakeRunPlan(next, facts).status();
     EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted) << refused;
     EXPECT_FALSE(largest->refusal.empty());
-    // No plan keeps more state than there is room.
+    // No plan keeps more state than there is room for.
     const auto parameters = static_cast<double>(largest->run->training.table->ParameterCount());
     EXPECT_DOUBLE_EQ(largest->bytes_per_parameter, 16);
     EXPECT_DOUBLE_EQ(largest->budget_bytes, 2 * (3e6 + 3e6));
@@ -91,7 +91,7 @@ TEST(FindLargestModelTest, WhereNothingFitsTheRefusalIsSaid) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("memory.device_bytes"));
 }
 
-// The models of a few features that a large cluster has room for are deeper than anyone would wait for.
+// At a small width, a large cluster has room for models deeper than anyone would wait for.
 TEST(FindLargestModelTest, DeeperModelsThanAnyoneTrainsAreNotLookedFor) {
   RunFactsForPlan facts{.world_size = 2, .vocab_size = 512};
   const TrainConfig config = Config(&facts);
@@ -106,8 +106,8 @@ TEST(FindFastestTest, NothingThatWasLeftOutIsMuchFaster) {
   const TrainConfig config = Config(&facts, {"memory.device_bytes=900000", "batch.global_batch_sequences=4"});
   const auto fastest = FindFastest(config, Small(), facts);
   ASSERT_TRUE(fastest.ok()) << fastest.status();
-  // Micro-batches 1 and 2, four stages, three choices, four distances, three sizes of pages, of one degree or
-  // both; both degrees with the usual ones.
+  // Micro-batches 1 and 2, four stages, three recomputation choices, four prefetch distances, three page sizes, for one
+  // degree or both; both degrees with the default values.
   EXPECT_GT(fastest->candidates, 2 * 4 * 3 * 4 * 3);
   EXPECT_LE(fastest->candidates, 2 * (2 * 4 * 3 * 4 * 3 + 3));
   EXPECT_TRUE(fastest->best.chose_blocks);
@@ -139,7 +139,7 @@ TEST(FindFastestTest, NothingThatWasLeftOutIsMuchFaster) {
   EXPECT_THAT(ToText(*fastest), HasSubstr(absl::StrCat(fastest->candidates, " candidates: ")));
 }
 
-// A bound of what every plan has, whatever it has besides; and it is near where the network is what counts.
+// The bound counts only what every plan has. Where the network dominates, it is close.
 TEST(FindFastestTest, NoPlanIsFasterThanItsBound) {
   RunFactsForPlan facts{.world_size = 2, .vocab_size = 512};
   Cluster slow = Small();
@@ -156,15 +156,15 @@ TEST(FindFastestTest, NoPlanIsFasterThanItsBound) {
         const double bound = LeastStepSeconds(run.training, model, {2, 0, degree}, stage, 4 / micro);
         const double seconds = Predict(run, config, slow, 2).time.seconds;
         EXPECT_LE(bound, seconds) << degree << " " << stage << " " << micro;
-        // Of the rest the most is what stage 3 gathers again for the backward pass.
+        // Most of the difference is what stage 3 gathers again for the backward pass.
         EXPECT_GE(bound, 0.5 * seconds) << degree << " " << stage << " " << micro;
       }
     }
   }
 }
 
-// Sequences that ranks cannot exchange by cache lines leave experts whole: nothing is recommended that training
-// refuses.
+// If ranks cannot exchange parts of a sequence in whole cache lines, experts stay whole: nothing is recommended that
+// training refuses.
 TEST(FindFastestTest, DegreesThatTrainingRefusesAreNotTried) {
   RunFactsForPlan facts{.world_size = 2, .vocab_size = 512};
   const TrainConfig config = Config(&facts, {"data.sequence_length=36", "batch.global_batch_sequences=4"});
@@ -173,7 +173,7 @@ TEST(FindFastestTest, DegreesThatTrainingRefusesAreNotTried) {
   for (const Candidate& candidate : fastest->planned) EXPECT_EQ(candidate.config.sharding().expert_degree(), 1);
 }
 
-// Where no device has room for all experts of a layer, other degrees are looked at, and only they.
+// Where no device has room for all experts of a layer, only other degrees are tried.
 TEST(FindFastestTest, ExpertsAreSplitWhereAllDoNotFit) {
   RunFactsForPlan facts{.world_size = 2, .vocab_size = 512};
   TrainConfig config = Config(&facts, {"model.hunyuan_lm.num_experts=16", "batch.micro_batch_sequences=1",

@@ -1,5 +1,5 @@
-// Captions to the states of text encoders: what model.hunyuan_dit reads of the file, what the cache saves, what is
-// refused.
+// From captions to the states of text encoders: what model.hunyuan_dit reads from the file, what the cache saves, what
+// is refused.
 #include "angel_ptm/train/tasks/text_states.h"
 
 #include <gmock/gmock.h>
@@ -47,7 +47,7 @@ TEST_F(TextStatesTest, ModelsReadTheFile) {
   const auto counts = Encode({"a red fox", "猫", "a red foxes a red fox"}, "texts.safetensors");
   ASSERT_TRUE(counts.ok()) << counts.status();
   EXPECT_EQ(counts->captions, 3);
-  EXPECT_EQ(counts->encoded, 7);  // with the empty one; T5 sees of the first and the last caption the same pieces
+  EXPECT_EQ(counts->encoded, 7);  // with the empty one; T5 sees the same pieces in the first and the last caption
   const HunyuanDitShape shape{.height = 2,
                               .width = 2,
                               .hidden_size = 8,
@@ -95,19 +95,19 @@ TEST_F(TextStatesTest, ASecondRunEncodesNothing) {
   ASSERT_TRUE(again.ok()) << again.status();
   EXPECT_EQ(again->encoded, 0);
   EXPECT_EQ(Encode({"a red fox", "猫", "fox"}, "third")->encoded, 2);
-  // Other company, other budgets: the same states.
+  // In another batch and with other budgets, the states are the same.
   ASSERT_TRUE(RemoveTree(dir_ / "cache").ok());
   const auto anew = Encode({"a red fox", "猫"}, "fourth", {.device_bytes = 40000});
   ASSERT_TRUE(anew.ok()) << anew.status();
   EXPECT_EQ(anew->encoded, 6);
   EXPECT_EQ(Bytes("first"), Bytes("fourth"));
-  // Of other weights nothing is taken.
+  // With other weights, nothing is taken from the cache.
   WriteTinyBertWeights(dir_.path(), 5);
   EXPECT_EQ(Encode({"a red fox", "猫"}, "fifth")->encoded, 3);
   EXPECT_NE(Bytes("first"), Bytes("fifth"));
 }
 
-// Another level of instructions, or number of threads, has other last bits.
+// Another instruction level or number of threads gives other last bits, so cached states are not shared with it.
 TEST_F(TextStatesTest, StatesAreOfOneArithmetic) {
   ASSERT_TRUE(Encode({"a red fox"}, "first").ok());
   EXPECT_EQ(Encode({"a red fox"}, "second", {.threads = 2})->encoded, 4);
@@ -116,8 +116,8 @@ TEST_F(TextStatesTest, StatesAreOfOneArithmetic) {
   EXPECT_EQ(Encode({"a red fox"}, "third", {.kernels_for = [&](DType) { return portable; }})->encoded, 4);
 }
 
-// States in bf16 are those in fp32 but for roundings, and have a place of their own in the cache. (tests/parity
-// compares with transformers in bf16; inference_test rests weights in files.)
+// States in bf16 equal those in fp32 up to rounding, and are cached separately. (tests/parity compares with
+// transformers in bf16; inference_test rests weights in files.)
 TEST_F(TextStatesTest, EncodersComputeInBFloat16) {
   const auto states = [&](const char* name, DType compute) {
     const auto counts = Encode({"a red fox", "猫"}, name, {}, compute);

@@ -1,5 +1,5 @@
-// A run's trace: valid JSON, each step of the plan once for every time it was played, lanes that do one thing at a
-// time.
+// A run's trace is valid JSON, has each step of the plan once for every time it was played, and no lane does two things
+// at a time.
 #include "angel_ptm/exec/trace.h"
 
 #include <gmock/gmock.h>
@@ -39,7 +39,7 @@ class TraceTest : public testing::Test {
   std::string TracePath(const TrainConfig& config, int rank) const {
     return absl::StrCat(config.output().directory(), "/trace-", rank, ".json");
   }
-  // Of the spans, not of the names of processes and threads.
+  // The spans, without the events that name processes and threads.
   std::vector<Json> Spans(const TrainConfig& config, int rank) const {
     std::vector<Json> spans;
     const Json document = Json::parse(OrDie(ReadFile(TracePath(config, rank))));
@@ -66,7 +66,7 @@ TEST_F(TraceTest, EveryStepOfThePlanIsThereAsOftenAsItWasPlayed) {
       names[span["args"]["step"]].insert(span["name"]);
     }
     ASSERT_EQ(names.size(), 2u);
-    EXPECT_EQ(names[1], names[2]);  // whether or not a step's first micro-batch ran beside the update before
+    EXPECT_EQ(names[1], names[2]);  // whether or not a step's first micro-batch ran beside the previous update
     EXPECT_EQ(names[1].count("gradient norm"), 1u);
     const int64_t micro_batches = config.batch().global_batch_sequences() / config.batch().micro_batch_sequences() / 2;
     EXPECT_EQ(names[1].count("reduce-scatter embedding gradients"), static_cast<size_t>(micro_batches));
@@ -97,7 +97,7 @@ TEST_F(TraceTest, StepsThatTheRunDoesNotPlayAreSaid) {
   EXPECT_THAT(resumed.text, HasSubstr("warning: no trace: the run did not execute steps 0 to 0"));
 }
 
-// The segment of an update and a micro-batch may move more than the two apart.
+// The segment of an update and a micro-batch together may have more steps than the two apart.
 TEST(TraceJsonTest, ThereIsRoomForTheSegmentOfBoth) {
   Plan plan;
   plan.segments = {{.name = "micro-step", .computes = true, .steps = {{}}},

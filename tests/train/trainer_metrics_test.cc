@@ -1,4 +1,4 @@
-// What the trainer writes to metrics.jsonl and when: lines that found no room, steps that are evaluated.
+// What the trainer writes to metrics.jsonl and when: lines that found no room, steps with an evaluation.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -33,7 +33,8 @@ struct Lines {
   std::optional<size_t> without_room, before_checkpoint;
 };
 
-// There is room again when the last checkpoint begins; how many lines stand in the file before the checkpoint does?
+// Gives the disk room again when the last checkpoint begins, and counts the lines in the file before and after that,
+// ahead of the checkpoint.
 class RoomForTheLastCheckpoint final : public ForwardingCommunicator {
  public:
   RoomForTheLastCheckpoint(Communicator& inner, const TrainConfig& config, std::optional<FileSizeLimit>& limit,
@@ -71,8 +72,8 @@ TEST(TrainerMetricsTest, LinesThatFoundNoRoomStandBeforeTheCheckpointOfTheirStep
   Lines seen;
   RoomForTheLastCheckpoint communicator(*inner, config, limit, seen);
   std::atomic<bool> limited = false;
-  // An empty name: a segment has ended. The last step's first micro-batch runs beside the update before, whose line is
-  // not written yet.
+  // An empty name means that a segment has ended. The last step's first micro-batch runs beside the previous update,
+  // whose line is not written yet.
   const TrainerOptions options{.publish = [&](int64_t step, std::string_view name) {
     if (step == kLastStep && name.empty() && !limited.exchange(true)) limit.emplace(8);
   }};
@@ -82,7 +83,7 @@ TEST(TrainerMetricsTest, LinesThatFoundNoRoomStandBeforeTheCheckpointOfTheirStep
   EXPECT_EQ(seen.before_checkpoint, kLastStep + 1);
 }
 
-// A resumed run's report goes on with the old one's curves, without the steps that are repeated.
+// A resumed run's report continues the curves of the earlier part, without the steps that are repeated.
 TEST(TrainerMetricsTest, TheReportIsKeptUpAndGoesOnAfterAResume) {
   const TemporaryFolder folder;
   PrepareTinyText(folder.path());
@@ -93,7 +94,7 @@ TEST(TrainerMetricsTest, TheReportIsKeptUpAndGoesOnAfterAResume) {
   const auto page = [&] { return Slurp(directory + "/report.html"); };
   EXPECT_NE(page().find("stopped as asked; --resume continues"), std::string::npos);
   EXPECT_EQ(page().find("http-equiv"), std::string::npos);
-  // What a kill would have left: steps behind the checkpoint, a page that still reloads.
+  // What a kill would have left: steps after the checkpoint.
   const auto before = ReadRun(directory);
   ASSERT_TRUE(before.ok()) << before.status();
   const int64_t saved = before->history.last_step() + 1;
@@ -112,7 +113,7 @@ TEST(TrainerMetricsTest, TheReportIsKeptUpAndGoesOnAfterAResume) {
   EXPECT_LE(after->history.Find("busy_compute")->mean(), after->history.Find("seconds")->mean());
   EXPECT_EQ(after->history.Find("device_bytes")->last(), static_cast<double>(after->sheet->memory[0].arena_bytes));
   EXPECT_TRUE(after->notes.empty()) << after->notes[0];
-  // The page that was kept up step by step is the one that is read from the files.
+  // The page that was updated step by step equals the one made from the files.
   const auto plots = [](const std::string& text) { return text.substr(text.find("id=\"plots\"")); };
   std::vector<RunReport> runs = {*after};
   EXPECT_EQ(plots(page()), plots(ReportPage(runs, {.written = "now"})));
@@ -132,7 +133,7 @@ TEST(TrainerMetricsTest, AReportThatCannotBeWrittenIsOneWarning) {
   EXPECT_EQ(outcome.text.find(warning, first + 1), std::string::npos) << outcome.text;
 }
 
-// Evaluation runs other batches through the same memory: what is told of the step must be of the step.
+// Evaluation runs other batches through the same memory; a step's numbers must still be those of the step.
 TEST(TrainerMetricsTest, EvaluationChangesNoOtherNumber) {
   const TemporaryFolder folder;
   PrepareTinyText(folder.path());
@@ -155,7 +156,7 @@ TEST(TrainerMetricsTest, EvaluationChangesNoOtherNumber) {
   EXPECT_EQ(evaluated, wanted);
 }
 
-// All of a step's tokens are counted, once each, whoever has them and in however many micro-batches, and if blocks are
+// Every token of a step is counted once, on whichever rank, in however many micro-batches, and even if blocks are
 // computed twice. In the first step all cases have the same weights and samples.
 TEST(TrainerMetricsTest, ExpertLoadsAreOfAllMicroBatchesAndRanks) {
   const TemporaryFolder folder;
@@ -202,7 +203,8 @@ TEST(TrainerMetricsTest, ExpertLoadsAreOfAllMicroBatchesAndRanks) {
   }
 }
 
-// A program that plays the next step's micro-batch beside the update computes more than its step, the last one nothing.
+// A program that plays the next step's micro-batch beside the update computes more than its own step; the last one then
+// has nothing left to compute.
 TEST(TrainerMetricsTest, SpeedsAreOfWhatWasComputed) {
   const TemporaryFolder folder;
   PrepareTinyText(folder.path());

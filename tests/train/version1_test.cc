@@ -1,4 +1,4 @@
-// A checkpoint of the first format, with the configuration that the program had then, is resumed and sampled from.
+// A checkpoint of the first format, with the configuration of that time's program, is resumed and sampled from.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -59,7 +59,7 @@ TEST_F(Version1Test, ResumesWithTheNumbersOfThatTime) {
   ASSERT_EQ(got.size(), 3u);
   for (size_t i = 0; i < got.size(); ++i) {
     EXPECT_EQ(got[i]["step"], wanted[i + 3]["step"]);
-    // On another processor the last bits differ.
+    // The last bits differ on another processor.
     for (const char* name : {"loss", "grad_norm", "learning_rate"}) {
       EXPECT_NEAR(got[i][name].get<double>() / wanted[i + 3][name].get<double>(), 1, 1e-4)
           << name << " of step " << i + 3;
@@ -73,7 +73,7 @@ TEST_F(Version1Test, IsSampledFrom) {
   EXPECT_FALSE((*texts)[0].tokens.empty());
 }
 
-// A field that was renamed or removed since is left out, and said.
+// A field that has been renamed or removed since is ignored, and a note says so.
 TEST_F(Version1Test, FieldsThatNoLongerExistDoNotLockItUp) {
   const std::string path = Checkpoint() + "/manifest.json";
   auto manifest = DecodeManifest(Slurp(path), path);

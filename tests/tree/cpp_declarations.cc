@@ -15,7 +15,7 @@ constexpr std::size_t kNone = std::string::npos;
 bool OpensBracket(char c) { return c == '(' || c == '[' || c == '{'; }
 bool ClosesBracket(char c) { return c == ')' || c == ']' || c == '}'; }
 
-// Of the bracket that opens at `open`; kNone when it stays open.
+// The bracket that closes the one at `open`; kNone if it stays open.
 std::size_t ClosingBracket(const std::string& text, std::size_t open) {
   int depth = 0;
   for (std::size_t i = open; i < text.size(); ++i) {
@@ -69,7 +69,7 @@ std::vector<std::string> SplitAtCommas(const std::string& text) {
   return parts;
 }
 
-// `text` without brackets and what is inside them.
+// `text` without brackets and their contents.
 std::string WithoutBrackets(std::string text) {
   for (std::size_t open = 0; (open = text.find_first_of("([{", open)) != kNone;) {
     text.erase(open, std::min(ClosingBracket(text, open), text.size() - 1) + 1 - open);
@@ -77,7 +77,7 @@ std::string WithoutBrackets(std::string text) {
   return text;
 }
 
-// What stands before the initializer, the body or the end.
+// The part before the initializer, the body or the end.
 std::string Head(const std::string& text) {
   int depth = 0;
   for (std::size_t i = 0; i < text.size(); ++i) {
@@ -93,8 +93,8 @@ std::ptrdiff_t CountWords(const std::string& text) {
   return std::distance(std::sregex_iterator(text.begin(), text.end(), word), std::sregex_iterator());
 }
 
-// Is `part` of "Name(part, part)" a parameter rather than a value? Names tell, where the language needs to know them:
-// types and functions begin in upper case, variables and what is constant do not.
+// Is `part` of "Name(part, part)" a parameter rather than a value? Where the language would need to know what a name
+// means, its spelling decides: types and functions begin in upper case, variables and constants do not.
 bool IsParameter(const std::string& part, bool of_upper_case_name) {
   static const std::regex builtin(
       R"(^(const|volatile|struct|class|enum|union|typename|unsigned|signed|auto|void|bool|char|short|int|long|float|)"
@@ -114,7 +114,7 @@ bool IsParameter(const std::string& part, bool of_upper_case_name) {
   return is_like_a_type && (of_upper_case_name || text.ends_with("_t"));
 }
 
-// "int Count(int a)" is a function, "int count(3)" a variable; `open` is where the parenthesis stands.
+// "int Count(int a)" is a function, "int count(3)" a variable; `open` is the position of the parenthesis.
 bool IsFunction(const std::string& head, std::size_t open) {
   static const std::regex after_parameters(R"(^\s*(const|noexcept|override|requires|->|&))");
   static const std::regex last_name(R"((\w+)(<>)?\s*$)");
@@ -129,7 +129,7 @@ bool IsFunction(const std::string& head, std::size_t open) {
   return std::all_of(parts.begin(), parts.end(), [&](const std::string& part) { return IsParameter(part, is_upper); });
 }
 
-// Of a type that is static only the variable is, so there is one: "static struct S {} shared;".
+// A type cannot be static, only a variable of it, so "static struct S {} shared;" declares one.
 bool DeclaresNoVariable(const std::string& text, bool is_static) {
   static const std::regex other(
       R"(^(using|typedef|static_assert|namespace|friend|concept|asm)\b|=\s*(default|delete)\s*;$)");
@@ -143,11 +143,11 @@ bool DeclaresNoVariable(const std::string& text, bool is_static) {
   return std::regex_match(text, forward);
 }
 
-// Is the variable that `declarator` declares, "const char* const kName", const, and what it points to?
+// Does `declarator`, such as "const char* const kName", declare a variable that is const and points only to const?
 bool IsConstant(const std::string& declarator) {
   static const std::regex constant(R"(\bconst\b)");
   const std::string head = WithoutBrackets(declarator);
-  // "const char* a[2]": what stands before each star is what it points to, and the rest is the variable.
+  // "const char* a[2]": the part before each star is what it points to, and the rest is the variable.
   std::size_t begin = 0;
   while (begin <= head.size()) {
     const std::size_t star = std::min(head.find('*', begin), head.size());
@@ -205,7 +205,7 @@ bool IsMutableVariable(const std::string& declaration) {
         std::regex_search(inside, pointer_declarator) && (before.ends_with(' ') || CountWords(before) >= 2);
     if (is_pointer && head.find('(', close) != kNone) return !IsConstant("const " + inside);
     if (!is_pointer && CountWords(before) < 2) {
-      // A macro, a constructor or "Foo(A) -> Foo<B>"; only after a macro a declaration can follow.
+      // A macro, a constructor or "Foo(A) -> Foo<B>"; a declaration can follow only after a macro.
       const std::string after = OnOneLine(text.substr(std::min(close + 1, text.size())));
       return CountWords(Head(after)) >= 2 && !after.starts_with("->") && IsMutableVariable(after);
     }

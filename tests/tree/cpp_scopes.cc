@@ -12,7 +12,7 @@ namespace {
 
 enum class BraceKind { kNamespace, kClass, kFunction, kLambda, kInitializer };
 
-// What parentheses hold says nothing about the kind of a declaration.
+// The contents of parentheses say nothing about the kind of a declaration.
 std::string WithoutNested(const std::string& text) {
   std::string out;
   int depth = 0;
@@ -94,7 +94,7 @@ class Reader {
 
  private:
   void Take(char c) {
-    // Inside a function or an initializer only the end matters.
+    // Inside a function or an initializer only its end matters.
     if (opaque_depth_ > 0) {
       if (c == '{') ++opaque_depth_;
       if (c == '}' && --opaque_depth_ == 0) CloseOpaque();
@@ -104,7 +104,7 @@ class Reader {
     if (c == ')') --paren_depth_;
     if (c == '{') return Open();
     if (c == '}') {
-      // "} name;" goes on with what the class began.
+      // "} name;" continues the statement that the class began.
       const bool is_class = !scopes_.empty() && scopes_.back().kind == BraceKind::kClass;
       statement_ = is_class ? scopes_.back().head + "{}" : "";
       if (!scopes_.empty()) scopes_.pop_back();
@@ -132,7 +132,7 @@ class Reader {
     if (opaque_ == BraceKind::kFunction) {
       statement_.clear();
     } else {
-      statement_ += "{}";  // a lambda, too, belongs to the variable it is given to
+      statement_ += "{}";  // a lambda, too, belongs to the variable that it initialises
     }
   }
 
@@ -159,8 +159,8 @@ class Reader {
   BraceKind opaque_ = BraceKind::kInitializer;
 };
 
-// The code as one text with the line breaks of the file. Of directives only what #define defines remains, between
-// semicolons: a static variable in a macro is one wherever the macro is used.
+// The code as one text with the file's line breaks. Of directives, only the replacement text of #define remains,
+// between semicolons: a static variable in a macro is one wherever the macro is used.
 std::string CodeWithMacros(const SourceFile& file) {
   static const std::regex define(R"(^\s*#\s*define\s+\w+(\([^)]*\))?)");
   const std::vector<bool> directives = DirectiveLines(file);
@@ -191,7 +191,7 @@ std::vector<Declaration> ReadStatics(const SourceFile& file) {
   std::vector<Declaration> out;
   for (std::sregex_iterator it(text.begin(), text.end(), word); it != std::sregex_iterator(); ++it) {
     const auto at = static_cast<std::size_t>(it->position());
-    // Also "const static int n" and "if (once) static int n;"; the head of a template tells nothing.
+    // Also "const static int n" and "if (once) static int n;"; the head of a template says nothing.
     const std::size_t begin = text.find_last_of(";{}:(),>", at) + 1;
     int depth = 0;
     std::size_t end = at;

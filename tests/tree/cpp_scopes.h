@@ -1,4 +1,4 @@
-// A brace-counting reading of C++ files: where functions begin and end, what is declared at namespace scope or static.
+// Reads C++ files by counting braces: where functions begin and end, and what is declared static or at namespace scope.
 // It knows the constructs of this code base, not the language.
 #ifndef ANGEL_PTM_TESTS_TREE_CPP_SCOPES_H_
 #define ANGEL_PTM_TESTS_TREE_CPP_SCOPES_H_

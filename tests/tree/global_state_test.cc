@@ -1,4 +1,4 @@
-// What the rule against environment variables and mutable globals finds, and what it lets be.
+// What the rule against environment variables and mutable globals finds, and what it permits.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -75,18 +75,18 @@ TEST_F(PlantedTreeTest, MutableGlobalsAreFound) {
         "[[maybe_unused]] int count{0};", "decltype(f(1)) count{0};", "MACRO(a) int count = 0;",
         "__device__ int count;", "template <typename T>\nint count = 0;", "int a = 1, b = 2;", "int S::calls = 0;",
         "auto [a, b] = F();",
-        // Pointers and references, to what is const or not.
+        // Pointers and references, to const or not.
         "const char* last = nullptr;", "const char* names[] = {\"a\"};", "const char* names[2];", "const int* p(&kA);",
         "int* const p = new int;", "const int a = 1, *p = nullptr;", "const char** const p = F();", "int& a = F();",
         "const std::unique_ptr<int> p = F();", "const auto p = std::make_shared<int>(1);",
-        // What is const inside brackets only.
+        // Variables whose const is only inside brackets.
         "std::vector<int> cache;", "std::map<int, const char*> cache;", "std::map<int, const char*> cache{};",
         "std::vector<std::pair<const int, int>> rows = F();", "std::array<const int*, 3> rows;",
-        // Functions to call later.
+        // Functions to be called later.
         "std::function<void()> hook;", "std::function<void()> hook{};", "std::function<const int(int)> hook = nullptr;",
         "void (*hook)() = nullptr;", "void (*hook)(const int*);", "void (*hook)(){nullptr};", "int (*table[3])(int a);",
         "auto hook = [](int a) { return a; };", "std::function<int(int)> hook = [](int a) {\n  return a;\n};",
-        // With their type.
+        // Variables declared together with their type.
         "struct S {\n  int a;\n};\nS shared = {};", "struct S {\n  int a;\n} shared;",
         "struct {\n  int a;\n} shared = {1};", "struct S shared;", "enum E { kA } mode;",
         "static struct S {\n  int a;\n} shared;", "void F() {\n  static struct {\n    int a;\n  } shared;\n}",

@@ -12,12 +12,12 @@ namespace angel_ptm::tree {
 namespace {
 
 struct Include {
-  std::string header;  // empty when the line does not say it
+  std::string header;  // empty if the line does not name it
   bool quoted = false;
 };
 
-// The header included by line `i`. Found in the code, which has lost what stands in quotes and after "//", and named by
-// the line as written.
+// The header included by line `i`. The directive is found in the code, where quoted text and comments are blanked; the
+// header's name is taken from the line as written.
 std::optional<Include> IncludeOn(const SourceFile& file, std::size_t i) {
   static const std::regex directive(R"(^\s*(#|%:)\s*(include|include_next|import)\b\s*)");
   static const std::regex torn_directive(R"(^\s*(#|%:)\s*[a-z_]*\\\s*$)");
@@ -35,7 +35,7 @@ std::optional<Include> IncludeOn(const SourceFile& file, std::size_t i) {
   return Include{.header = line.substr(begin + 1, end - begin - 1), .quoted = open == '"'};
 }
 
-// What keeps the rules about headers from knowing which file `header` is; "" when nothing does.
+// Why the rules about headers cannot tell which file `header` is; "" if they can.
 std::string WhyUnclear(const std::string& header) {
   static const std::regex detour(R"(\.\.|//|(^|/)\./|^/|\\)");
   if (header.empty()) return "an #include names its header in <> or quotes on its own line, not by a macro";
@@ -43,7 +43,7 @@ std::string WhyUnclear(const std::string& header) {
   return "";
 }
 
-// Libraries that are used to being quoted.
+// Libraries whose headers are included with quotes.
 bool IsQuotedLibrary(const std::string& header) {
   for (const char* library : {"absl", "google", "gmock", "gtest", "nlohmann"}) {
     if (StartsWithFolder(header, library)) return true;
@@ -58,7 +58,7 @@ bool MayInclude(const Layer& layer, const std::string& header) {
   });
 }
 
-// Headers, of CUDA too, and the list of ops, which is expanded where it is included.
+// Headers, CUDA's included, and the list of ops, which is expanded where it is included.
 bool IsIncludable(const std::string& header) {
   return header.ends_with(".h") || header.ends_with(".cuh") || header == "kernels/ops.def";
 }
@@ -74,16 +74,16 @@ struct GuardedHeader {
   std::string word;    // what the including file or its folder must be named for
 };
 
-// Headers may also be reached by a longer path (<openmpi/mpi.h>), so each pattern begins at any component.
+// Headers can also be reached by a longer path (<openmpi/mpi.h>), so each pattern may begin at any component.
 const std::vector<GuardedHeader>& GuardedHeaders() {
   static const std::vector<GuardedHeader> guarded = {
       {std::regex(R"((^|/)(mpi[^/]*\.h(pp)?$|(openmpi|ompi|mpich|mvapich2?)/))"), "mpi"},
-      // Libraries of the CUDA toolkit and beside it.
+      // The CUDA toolkit's libraries and related ones.
       {std::regex(R"((^|/)cu(da|blas|dnn|fft|rand|solver|sparse|tensor|pti|file|dss|Complex|b/|te/|tlass/))"), "cuda"},
       {std::regex(R"((^|/)nv(/|JitLink|PTXCompiler|ToolsExt|blas|comp|cuvid|fatbin|functional|jpeg|ml|rtc|shmem|tx3))"),
        "cuda"},
       {std::regex(R"((^|/)(cooperative_groups|thrust/|crt/|npp|mma\.h$|sm_\d+_|fatbinary))"), "cuda"},
-      // The toolkit's headers whose names do not say so: driver_types.h, vector_functions.hpp,
+      // The toolkit's headers whose names do not show it: driver_types.h, vector_functions.hpp,
       // device_launch_parameters.h.
       {std::regex(R"((^|/)(builtin|common|device|driver|library|math|surface|texture|vector)_)"
                   R"([a-z_]*(types|functions|parameters|constants|descriptor)\.h(pp)?$)"),
@@ -95,7 +95,7 @@ const std::vector<GuardedHeader>& GuardedHeaders() {
   return guarded;
 }
 
-// Has the file or one of its folders `word` for a name, or the file's name `word` among its words?
+// Is `word` the name of the file or of one of its folders, or one of the words of the file's name?
 bool IsNamedFor(const std::string& path, const std::string& word) {
   return std::regex_search(path, std::regex("(^|/)" + word + "/|(^|[/_.-])" + word + "([_.-][^/]*)?$"));
 }

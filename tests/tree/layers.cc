@@ -7,17 +7,17 @@
 namespace angel_ptm::tree {
 namespace {
 
-// Bottom up; a folder inside another layer's stands before it.
+// Bottom up; a folder inside another layer's comes before it.
 const std::vector<Layer>& Layers() {
   static const std::vector<Layer> layers = {
       {"angel_ptm/base", {}},
       {"angel_ptm/config", {"angel_ptm/base"}},
-      // Of the kernels, what an op is: its kind, its arguments and their call, no backend.
+      // Of the kernels, only what an op is: its kind, its arguments and their call; no backend.
       {"angel_ptm/model",
        {"angel_ptm/base", "angel_ptm/config", "kernels/ops", "kernels/ops.def", "kernels/op_kind.h",
         "kernels/operand.h", "kernels/kernel_call.h", "kernels/step_block.h"}},
       {"angel_ptm/memory", {"angel_ptm/base"}},
-      // The device's kernels know what an op is and nothing of the host backend.
+      // The device's kernels know what an op is, and do not know the host backend.
       {"kernels/cuda",
        {"angel_ptm/base", "kernels/ops", "kernels/ops.def", "kernels/operand.h", "kernels/kernels.h",
         "kernels/op_kind.h", "kernels/ordered_sum.h", "kernels/step_block.h"}},
@@ -36,12 +36,12 @@ const std::vector<Layer>& Layers() {
        {"angel_ptm/base", "angel_ptm/config", "angel_ptm/model", "angel_ptm/exec", "angel_ptm/data",
         "angel_ptm/checkpoint", "angel_ptm/train/diffusion", "angel_ptm/train/inference.h", "angel_ptm/train/task.h",
         "angel_ptm/train/train_state.h"}},
-      // No model family and no kind of data: those are the tasks'.
+      // Knows no model family and no kind of data: those belong to the tasks.
       {"angel_ptm/train",
        {"angel_ptm/base", "angel_ptm/config", "angel_ptm/model/parameter_table.h", "angel_ptm/model/graph.h",
         "angel_ptm/model/cost.h", "angel_ptm/model/lock_free.h", "angel_ptm/memory", "angel_ptm/plan", "angel_ptm/exec",
         "angel_ptm/data/loader.h", "angel_ptm/data/tokenizer.h", "angel_ptm/checkpoint", "kernels", "comm", "optim"}},
-      // The references say what an op means without the kernels' help.
+      // The references define what an op means without the kernels' help.
       {"tests/reference", {"angel_ptm/base"}},
       {"launch", {}, /*may_include_anything=*/true},
       {"benchmarks", {}, /*may_include_anything=*/true},

@@ -13,10 +13,11 @@ struct Layer {
   bool may_include_anything = false;
 };
 
-// The layer whose folder holds `path`, or null: then no rule says what it may include, and CheckLayout finds it.
+// The layer whose folder holds `path`, or null. If null, no rule says what the file may include, and CheckLayout
+// reports it.
 const Layer* LayerOf(const std::string& path);
 
-// Is `path`, of a file or as an #include names it, below one of the folders at the top that hold layers?
+// Is `path`, of a file or as an #include names it, below one of the top folders that hold layers?
 bool IsOurs(const std::string& path);
 
 }  // namespace angel_ptm::tree

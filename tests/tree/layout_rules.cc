@@ -12,7 +12,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Would a compiler or a reader take this for C++, whatever our rules make of its extension?
+// Would a compiler or a reader take this for C++, even if our rules do not know its extension?
 bool IsLikeCpp(const fs::path& path) {
   static const std::set<std::string> extensions = {
       ".h",   ".cc",  ".cu",  ".cuh", ".hpp", ".hxx", ".hh",  ".h++",  ".cpp", ".cxx", ".c++", ".c",   ".cp",
@@ -20,7 +20,7 @@ bool IsLikeCpp(const fs::path& path) {
   std::string extension = path.extension();
   std::transform(extension.begin(), extension.end(), extension.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  // "version_info.cc.in"; CMake's configured files are read by its rules, not ours.
+  // "version_info.cc.in". Files that CMake configures in cmake/ follow CMake's rules, not ours.
   if (extension == ".in") return !StartsWithFolder(path, "cmake") && IsLikeCpp(path.stem());
   return extensions.contains(extension);
 }
@@ -30,7 +30,7 @@ bool IsProgramText(const fs::path& path) {
   return IsLikeCpp(path) || extensions.contains(path.extension());
 }
 
-// Build files and tools may also lie at the top, in cmake/ and in folders such as .ci.
+// Build files and tools may also be at the top, in cmake/ and in folders such as .ci.
 bool IsOutsideTheLayers(const std::string& path) {
   if (LayerOf(path) != nullptr) return false;
   if (IsOurs(path)) return true;  // angel_ptm/ without a layer

@@ -15,8 +15,8 @@
 namespace angel_ptm::tree {
 namespace {
 
-// A header and what this tree takes from it of its library's names. A name may be in several rows; one in none is a
-// finding, so that the table stays whole.
+// A header, and the names of its library that this tree takes from it. A name may be in several rows; a name in no row
+// is a finding, so that the table stays complete.
 struct Declarer {
   std::string_view header;
   std::string_view names;
@@ -135,7 +135,8 @@ void Append(std::span<const Declarer> table, const std::string& prefix, HeadersO
   }
 }
 
-// Both libraries' names and what else precompiled headers would bring: GoogleTest's macros, integers without std::.
+// Names of both libraries, and other names that precompiled headers would provide: GoogleTest's macros, integers
+// without std::.
 const HeadersOfName& Declarers() {
   static const HeadersOfName headers = [] {
     HeadersOfName all;
@@ -155,7 +156,8 @@ const HeadersOfName& Declarers() {
   return headers;
 }
 
-// The header to include, or the table's gap, where a source that reaches `reached` uses `name`; "" when all is well.
+// For a source that reaches `reached` and uses `name`: the header it must include, or that the table lacks the name; ""
+// if nothing is missing.
 std::string WhatLacks(const std::string& name, const std::set<std::string>& reached) {
   const auto declarers = Declarers().find(name);
   if (declarers == Declarers().end()) {
@@ -171,7 +173,7 @@ std::string WhatLacks(const std::string& name, const std::set<std::string>& reac
 }  // namespace
 
 std::vector<Finding> CheckNames(const std::vector<SourceFile>& files) {
-  // A library's name with its first component, one of GoogleTest's macros, an integer's type.
+  // A library's name with its first component, one of GoogleTest's macros, or an integer type.
   static const std::regex names(R"((^|[^:\w])((std|absl)::[A-Za-z_]\w*|nlohmann::|u?int(8|16|32|64)_t\b|)"
                                 R"([A-Z]+_(THAT|P|F|EQ|TRUE)(?=\()|TEST(?=\()))");
   std::vector<Finding> findings;

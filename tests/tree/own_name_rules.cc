@@ -25,7 +25,7 @@ bool IsProduct(const std::string& path) {
          !StartsWithFolder(path, "kernels/cuda");
 }
 
-// What a header offers: its types, functions and macros at the beginning of a line.
+// Notes what a header offers: types, functions and macros at the beginning of a line.
 void NoteOffers(const SourceFile& header, FilesOfName* offers) {
   static const std::array<std::regex, 4> declarations = {
       std::regex(R"(^(?:template <.*> )?(?:class|struct|enum class|enum|union) (\w+)(?: final)?(?: :.*)?\s*\{.*)"),

@@ -1,4 +1,4 @@
-// A small tree on the disk for tests of the rules.
+// A small tree on disk for tests of the rules.
 #ifndef ANGEL_PTM_TESTS_TREE_PLANTED_TREE_H_
 #define ANGEL_PTM_TESTS_TREE_PLANTED_TREE_H_
 
@@ -22,7 +22,7 @@ inline std::vector<std::string> Texts(const std::vector<Finding>& findings) {
   return texts;
 }
 
-// A tree in a temporary folder that keeps every rule, until a test plants a fault.
+// A tree in a temporary folder that keeps every rule until a test plants a fault.
 class PlantedTreeTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -34,7 +34,7 @@ class PlantedTreeTest : public ::testing::Test {
 
   void Plant(const std::string& path, const std::string& text) { Spill(root_ / path, text); }
   std::vector<std::string> Check(Rule rule) { return Texts(rule(ReadTree(root_))); }
-  // In the planted tree, even when a hook of another repository runs the test.
+  // Runs git in the planted tree, even if the test itself runs in a hook of another repository.
   bool Git(const std::string& arguments) {
     const std::string command = "cd '" + root_.string() + "' && { unset $(git rev-parse --local-env-vars); git " +
                                 arguments + "; } 2> /dev/null";

@@ -12,7 +12,7 @@
 
 namespace angel_ptm::tree {
 
-// Holds on to `files`.
+// Keeps a reference to `files`.
 class Reach {
  public:
   explicit Reach(const std::vector<SourceFile>& files);

@@ -45,7 +45,7 @@ std::set<std::string> WalkedPaths(const fs::path& root) {
 std::set<std::string> GitPaths(const fs::path& root, const std::string& options) {
   std::string folder;
   for (const char c : root.string()) folder += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  // A hook that runs this has set git's variables, which would name its repository and not the one in `root`.
+  // If a hook runs this, git's variables are set and would name the hook's repository instead of the one in `root`.
   const std::string command = "cd '" + folder + "' && { unset $(git rev-parse --local-env-vars); git ls-files -z " +
                               options + "; } 2>/dev/null";
   std::FILE* const pipe = popen(command.c_str(), "r");
@@ -72,7 +72,7 @@ std::optional<std::set<std::string>> PathsOfCheckout(const fs::path& root) {
   if (paths.empty()) return std::nullopt;
   std::set<std::string> folders = {""};
   for (const std::string& path : paths) folders.insert(TopFolder(path));
-  // A folder at the top of which git knows no file is somebody's venv/ or notes, not part of the project.
+  // A top folder in which git knows no file is somebody's venv/ or notes, not part of the project.
   for (const std::string& path : GitPaths(root, "--others --exclude-standard")) {
     if (folders.contains(TopFolder(path))) paths.insert(path);
   }
@@ -90,7 +90,7 @@ std::vector<std::string> SplitLines(const std::string& text) {
   return lines;
 }
 
-// Walks C++ text and blanks what is not code.
+// Walks through C++ text and blanks everything that is not code.
 class Blanker {
  public:
   explicit Blanker(std::string text) : text_(std::move(text)) {}
@@ -171,7 +171,7 @@ std::vector<SourceFile> ReadTree(const fs::path& root) {
   if (!paths) paths = WalkedPaths(root);
   std::vector<SourceFile> files;
   for (const std::string& path : *paths) {
-    // Git lists deleted files too, and other repositories as folders.
+    // Git also lists deleted files, and other repositories as folders.
     if (!fs::is_regular_file(root / path)) continue;
     if (!IsCpp(path) && fs::file_size(root / path) > kTextBytesMax) continue;
     std::ifstream stream(root / path, std::ios::binary);

@@ -22,8 +22,8 @@ struct Finding {
 };
 std::string ToString(const Finding& finding);  // "path:line: text"
 
-// Every text file below root that git tracks, or would after `git add` of the folders at the top that it knows. Without
-// git (a source archive) every file but those of /build*, /data, /runs and the like. Sorted by path.
+// Every text file below root that git tracks, or would track after `git add` of the top folders that it knows. Without
+// git (a source archive): every file except those of /build*, /data, /runs and the like. Sorted by path.
 std::vector<SourceFile> ReadTree(const std::filesystem::path& root);
 
 bool IsCpp(const std::string& path);                                        // .h .cc .cu .cuh

@@ -25,7 +25,7 @@ bool Mentions(const SourceFile& file, const std::string& text) {
                      [&](const std::string& line) { return line.find(text) != std::string::npos; });
 }
 
-// A folder's README may be its parent's: "`configs/` example configurations".
+// A folder may be described in its parent's README: "`configs/` example configurations".
 void CheckReadmes(const std::vector<SourceFile>& files, std::vector<Finding>& findings) {
   std::set<std::string> folders_with_sources;
   std::map<std::string, const SourceFile*> readmes;
@@ -50,7 +50,7 @@ void CheckReadmes(const std::vector<SourceFile>& files, std::vector<Finding>& fi
   }
 }
 
-// The words are put together here so that this file keeps the rule itself.
+// The words are assembled here, so that this file itself keeps the rule.
 bool HasNote(const std::string& line) {
   static const std::array<std::string, 2> words = {std::string("TO") + "DO", std::string("FIX") + "ME"};
   return std::any_of(words.begin(), words.end(),

@@ -1,4 +1,4 @@
-// The tree keeps its rules, and each rule notices when it is broken: a small tree is planted with one fault at a time.
+// The tree keeps its rules, and each rule detects a breach: a small tree is planted with one fault at a time.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

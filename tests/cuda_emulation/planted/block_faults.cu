@@ -11,7 +11,7 @@ namespace ptx = cuda::ptx;
 
 constexpr int kThreads = 64, kWarps = 2, kRow = 100;
 
-// y[row] = sum of x[row, 0 .. kRow), and the row's last element doubled, by a block a row.
+// y[row] = sum of x[row, 0 .. kRow), with the row's last element doubled; one block a row.
 enum RowSums {
   kNoBarrier = 1,
   kOnePartialTooMany,
@@ -70,8 +70,8 @@ Outcome RunRowSum(const Schedule& schedule, int variant) {
   return outcome;
 }
 
-// Half of the threads hand values to the other half through a named barrier, lanes to lanes through __syncwarp, all to
-// a counter.
+// Half of the threads pass values to the other half through a named barrier, lanes pass them to lanes through
+// __syncwarp, and all add to a counter.
 enum Handing {
   kWrongCount = 1,
   kNoSyncwarp,

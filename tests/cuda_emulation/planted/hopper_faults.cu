@@ -128,7 +128,7 @@ APTM_DEVICE void Consume(const Ring& ring, const TensorMap* c, int variant) {
   Store(d, ring, c, variant);
 }
 
-// c[64,64] = a[64,K] b[64,K]^T: a warpgroup whose first thread loads, a warpgroup that multiplies and stores.
+// c[64,64] = a[64,K] b[64,K]^T. In one warpgroup the first thread loads; another warpgroup multiplies and stores.
 __global__ void Product(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b,
                         const __grid_constant__ TensorMap c, int variant) {
   const Ring ring = Layout(variant);

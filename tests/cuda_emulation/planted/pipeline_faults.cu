@@ -23,7 +23,7 @@ enum Faults {
   kOtherStage,
 };
 
-// c[16,16] = a[16,K] b[16,K]^T under the diagonal, zero above. Two warps, 8 columns each, a ring of two stages.
+// c[16,16] = a[16,K] b[16,K]^T below the diagonal, zero above. Two warps with 8 columns each, and a ring of two stages.
 __global__ void Product(float* c, const BFloat16* a, const BFloat16* b, int variant) {
   APTM_SHARED(uint4, storage, 4 * kM * 3);
   const int pitch = variant == kPitchNotAligned ? 20 : 24;

@@ -1,4 +1,4 @@
-// Images of every kind that the libraries can be given, damaged ones, and sheets of them.
+// Images of every kind that the libraries may meet, damaged ones, and sheets of images.
 #include "angel_ptm/data/images/codecs.h"
 
 #include <jpeglib.h>
@@ -27,7 +27,7 @@ struct PngKind {
   std::vector<uint8_t> alphas = {};
 };
 
-// rows: as libpng takes them, 16 bits with the high byte first.
+// rows: in libpng's layout, 16-bit samples with the high byte first.
 std::string MakePng(const PngKind& kind, const std::vector<uint8_t>& rows) {
   png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, nullptr, nullptr, nullptr);
   png_infop info = png_create_info_struct(png);
@@ -130,7 +130,7 @@ TEST(Jpeg, ColourGreyAndInks) {
   EXPECT_EQ(grey.channels, 1);
   EXPECT_NEAR(grey.at(4, 1)[0], 77, 2);
   for (const bool adobe : {false, true}) {
-    // Half cyan, no magenta, full yellow, a fifth black; Adobe's files hold 255 minus that.
+    // Half cyan, no magenta, full yellow, a fifth black; Adobe's files store 255 minus these.
     std::vector<uint8_t> inks = {128, 0, 255, 51};
     if (adobe) {
       for (uint8_t& ink : inks) ink = static_cast<uint8_t>(255 - ink);
@@ -143,7 +143,7 @@ TEST(Jpeg, ColourGreyAndInks) {
   }
 }
 
-// An APP1 segment behind the start of the file.
+// Inserts an APP1 segment after the start of the file.
 std::string WithOrientation(const std::string& jpeg, uint8_t orientation, bool little) {
   std::string tiff = little ? std::string("II*\0\x08\0\0\0", 8) : std::string("MM\0*\0\0\0\x08", 8);
   const auto number = [&](uint32_t value, int bytes) {
@@ -165,13 +165,13 @@ std::string WithOrientation(const std::string& jpeg, uint8_t orientation, bool l
 }
 
 TEST(Jpeg, IsTurnedAsExifSays) {
-  // Dark, darker to the right and below: the corners tell how it was turned.
+  // The image gets darker to the right and to the bottom, so that its corners show how it was turned.
   Image image = MakeImage(32, 16, 1);
   for (int32_t y = 0; y < 16; ++y) {
     for (int32_t x = 0; x < 32; ++x) *image.at(x, y) = x < 16 ? (y < 8 ? 240 : 160) : (y < 8 ? 80 : 0);
   }
   const std::string jpeg = MakeJpeg(image, JCS_GRAYSCALE);
-  // Of orientations 1 to 8: the corners from top left by rows.
+  // For orientations 1 to 8: the corners by rows, from the top left.
   const std::vector<std::vector<int>> corners = {{240, 80, 160, 0}, {80, 240, 0, 160}, {0, 160, 80, 240},
                                                  {160, 0, 240, 80}, {240, 160, 80, 0}, {160, 240, 0, 80},
                                                  {0, 80, 160, 240}, {80, 0, 240, 160}};
@@ -213,7 +213,7 @@ TEST(Damaged, FilesAreOneSentence) {
   }
 }
 
-// Whatever bytes change, the decoders return.
+// The decoders return whatever bytes change.
 TEST(Damaged, RandomChangesReturn) {
   const Image image = Filled(24, 24, {100, 150, 200});
   uint32_t state = 1;
@@ -240,7 +240,7 @@ TEST(ContactSheet, HasImagesAndCaptions) {
     EXPECT_EQ(plain.image.at(x + 20, y + 20)[0], 40 * i);
     EXPECT_EQ(plain.image.at(x + 20, y + 44)[0], 255);
   }
-  // Below a cell, and only there, a caption leaves ink.
+  // A caption leaves ink below its cell and nowhere else.
   cells[1].caption = "box with a very long name 盒子";
   const ContactSheet named = OrDie(MakeContactSheet(cells, {.columns = 3, .scale = 10, .caption_lines = 2}));
   int inside = 0, outside = 0;

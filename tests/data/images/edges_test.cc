@@ -10,7 +10,7 @@
 namespace angel_ptm {
 namespace {
 
-// A grey image of levels by row.
+// A grey image whose levels are level(x, y).
 Image Grey(int32_t width, int32_t height, int (*level)(int x, int y)) {
   Image image = MakeImage(width, height, 1);
   for (int32_t y = 0; y < height; ++y) {
@@ -19,7 +19,7 @@ Image Grey(int32_t width, int32_t height, int (*level)(int x, int y)) {
   return image;
 }
 
-// Rows of '#' and '.'.
+// The edges as rows of '#' and '.'.
 std::vector<std::string> EdgesOf(const Image& image) {
   const Image edges = EdgeMap(image);
   std::vector<std::string> rows;
@@ -43,7 +43,7 @@ TEST(EdgeMapTest, AStepIsOnePixelWide) {
             (std::vector<std::string>{"...", "...", "###", "...", "...", "..."}));
 }
 
-// A diagonal step has the edge of a diagonal, in either direction.
+// A diagonal step gives a diagonal edge, in either direction.
 TEST(EdgeMapTest, EdgesAreSoughtAcrossThem) {
   for (const bool mirrored : {false, true}) {
     const Image image = mirrored ? Grey(8, 8, [](int x, int y) { return 7 - x > y ? 0 : 255; })
@@ -56,11 +56,12 @@ TEST(EdgeMapTest, EdgesAreSoughtAcrossThem) {
   }
 }
 
-// The gradient of a step of c levels is 4 c.
+// A step of c levels has a gradient of 4 c.
 TEST(EdgeMapTest, AWeakEdgeIsOneBesideAStrongOne) {
   EXPECT_EQ(EdgesOf(Grey(6, 2, [](int x, int) { return x < 3 ? 0 : 49; })), std::vector<std::string>(2, "......"));
   EXPECT_EQ(EdgesOf(Grey(6, 2, [](int x, int) { return x < 3 ? 0 : 50; })), std::vector<std::string>(2, "..#..."));
-  // A step of 60 levels in row 0, 2 less in each row below: beside 4 c, its brighter side has |dy| = 3 * 4.
+  // A step of 60 levels in row 0 and 2 less in each row below. Beside the gradient of 4 c, its brighter side has |dy| =
+  // 3 * 4.
   const std::vector<std::string> fading = EdgesOf(Grey(6, 30, [](int x, int y) { return x < 3 ? 0 : 60 - 2 * y; }));
   for (int y = 0; y < 30; ++y) EXPECT_EQ(fading[static_cast<size_t>(y)], y <= 19 ? "...#.." : "......") << y;
 }

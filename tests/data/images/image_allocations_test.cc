@@ -1,4 +1,4 @@
-// A micro-batch, its noise and its times are made without allocating: they are part of every step.
+// Making a micro-batch, its noise and its times, which is part of every step, allocates nothing.
 #include "angel_ptm/data/images/image_loader.h"
 #include "angel_ptm/train/diffusion/noise.h"
 #include "gtest/gtest.h"

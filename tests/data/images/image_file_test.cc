@@ -1,4 +1,4 @@
-// Image files: what was written is read; what is damaged, cut or made up is one sentence.
+// Image files: what was written can be read; files that are damaged, truncated or made up give one sentence.
 #include "angel_ptm/data/images/image_file.h"
 
 #include <chrono>
@@ -123,7 +123,7 @@ TEST(ImageFile, ChangesWhileOpenAreFound) {
   EXPECT_THAT(std::string(ReadAll(*file).message()), HasSubstr("was truncated while it was in use"));
 }
 
-// With checksums that are right.
+// The checksums of these files are correct.
 TEST(ImageFile, NumbersThatDoNotFitAreRefused) {
   const TemporaryFolder folder;
   WriteSet(folder / "a.images", SmallSet(2));
@@ -135,8 +135,8 @@ TEST(ImageFile, NumbersThatDoNotFitAreRefused) {
     return std::string(ImageFile::Open(folder / "b.images").status().message());
   };
   EXPECT_EQ(open(own, content), "");
-  // Counts, offsets and sizes of the header: 0 is the tokenizer's checksum's alone, and that of classes and the
-  // padding.
+  // Counts, offsets and sizes in the header. 0 is valid only for the tokenizer's checksum, the number of classes and
+  // the padding.
   for (size_t field = 0; field < kImageOwnHeaderBytes; field += 4) {
     if ((field >= 16 && field < 24) || field == 52) continue;
     for (const uint32_t value : {0u, 1u << 20, ~0u}) {
@@ -147,7 +147,7 @@ TEST(ImageFile, NumbersThatDoNotFitAreRefused) {
       EXPECT_THAT(open(header, content), HasSubstr("was not written by angel-ptm prepare")) << field << " " << value;
     }
   }
-  // The record behind the first image's pixels: labels, counts, tokens, lengths.
+  // The record after the first image's pixels: labels, counts, tokens, lengths.
   const size_t record = static_cast<size_t>(kSmallShape.pixel_bytes());
   for (size_t at = record; at < record + 28; at += 4) {
     std::string bytes = content;

@@ -1,5 +1,5 @@
-// A set that format version 1 wrote, kept in testdata, is still read, and the same images still give its bytes: a run
-// goes on from data that an older program prepared.
+// A set written by format version 1, kept in testdata, can still be read, and the same images still give its bytes: a
+// run continues on data that an older program prepared.
 #include <filesystem>
 
 #include "absl/strings/str_cat.h"
@@ -56,7 +56,7 @@ TEST(ImageFormat, ReadsVersion1) {
   EXPECT_EQ(dataset.tokenizer->Decode(tokens), "a box 0");
 }
 
-// Where it fails on purpose, the folder that it names has the files of the new version.
+// When the format changes on purpose, the folder that the failure names has the new version's files.
 TEST(ImageFormat, WritesVersion1) {
   const TemporaryFolder folder;
   const PrepareImagesOptions options = {

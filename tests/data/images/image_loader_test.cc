@@ -1,4 +1,4 @@
-// Which image, cut and caption a sample is.
+// Which image, crop and caption a sample is.
 #include "angel_ptm/data/images/image_loader.h"
 
 #include <algorithm>
@@ -68,7 +68,7 @@ TEST_F(ImageLoaderTest, DrawsCutsFlipsLanguagesAndCaptions) {
     ++lefts[sample.left];
     ++flips[sample.flipped];
     if (sample.image % 5 != 0) ++languages[sample.language];
-    EXPECT_TRUE(sample.image % 5 != 0 || sample.language == 0);  // these have none in the second
+    EXPECT_TRUE(sample.image % 5 != 0 || sample.language == 0);  // every fifth has none in the second language
     if (sample.language == 0 && sample.image % 3 == 2) ++captions[sample.which], ++choices;
   }
   const auto expect = [](const std::map<int32_t, int>& counts, const std::vector<double>& shares) {
@@ -163,7 +163,7 @@ TEST_F(ImageLoaderTest, PartsMayBeLeftOut) {
   EXPECT_EQ(some.samples, all.samples);
 }
 
-// A resumed run relies on this order.
+// Resumed runs rely on this order.
 TEST_F(ImageLoaderTest, TheOrderIsPinned) {
   const ImageLoader loader =
       Load({.seed = 4, .height = 3, .width = 3, .flip_probability = 0.5, .caption_tokens = 3, .other_captions = 1});

@@ -44,7 +44,7 @@ TEST(Image, ResizingKeepsWhatIsEven) {
   }
 }
 
-// A straight line stays one inside, whatever the factor: a filter that is not centred would move it.
+// A straight ramp stays straight inside the image at any factor; a filter that is not centred would shift it.
 TEST(Image, ResizingIsCentred) {
   Image ramp = MakeImage(120, 3, 1);
   for (int32_t y = 0; y < 3; ++y) {
@@ -58,7 +58,7 @@ TEST(Image, ResizingIsCentred) {
   }
 }
 
-// What lies above the new image's finest waves must go, not come back as others: a checkerboard becomes its mean.
+// Detail finer than the new image can hold must vanish, not alias: a checkerboard becomes its mean.
 TEST(Image, ReducingAveragesAreas) {
   Image board = MakeImage(64, 64, 1);
   for (int32_t y = 0; y < 64; ++y) {

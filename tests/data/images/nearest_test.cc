@@ -12,7 +12,7 @@ namespace {
 TEST(Nearest, RanksTheImageThatWasAskedFor) {
   const TemporaryFolder folder;
   auto set = SmallSet(12);
-  set[7].captions[0][0].text = set[3].captions[0][0].text;  // another drawing of the same
+  set[7].captions[0][0].text = set[3].captions[0][0].text;  // another drawing with the same caption
   set[9].image = set[8].image;
   WriteSet(folder / "a.images", set);
   const auto file = OrDie(ImageFile::Open(folder / "a.images"));
@@ -24,14 +24,14 @@ TEST(Nearest, RanksTheImageThatWasAskedFor) {
   EXPECT_EQ(chinese->language, 1);
   EXPECT_EQ(nearest.NearerImages(nearest.image(4), *chinese), 0);
   EXPECT_GT(nearest.NearerImages(nearest.image(5), *chinese), 0);
-  // Either of two drawings will do, and equal images are not told apart.
+  // Either of two drawings counts, and equal images are not distinguished.
   const NearestImages::Asked* twice = nearest.Find("name 3 0");
   ASSERT_NE(twice, nullptr);
   EXPECT_EQ(twice->images, (std::vector<int64_t>{3, 7}));
   EXPECT_EQ(nearest.NearerImages(nearest.image(3), *twice), 0);
   EXPECT_EQ(nearest.NearerImages(nearest.image(7), *twice), 0);
   EXPECT_EQ(nearest.NearerImages(nearest.image(9), *nearest.Find("name 8 0")), 0);
-  // Between two images the nearer one is first, the other second.
+  // A mixture of two images is nearest to the one with the larger share, then to the other.
   std::vector<float> mixed(nearest.image(0).begin(), nearest.image(0).end());
   for (size_t i = 0; i < mixed.size(); ++i) mixed[i] = 0.6F * nearest.image(0)[i] + 0.4F * nearest.image(1)[i];
   EXPECT_EQ(nearest.NearerImages(mixed, *nearest.Find("name 0 0")), 0);

@@ -1,4 +1,4 @@
-// Sources of images, and prepared folders of them.
+// Sources of images, and the folders prepared from them.
 #include "angel_ptm/data/images/prepare_images.h"
 
 #include <sys/resource.h>
@@ -113,8 +113,8 @@ TEST(ImageFolder, TarFilesOfWebDataset) {
   EXPECT_THAT(ErrorOf(ListImageFolders({folder / "a.tar"}, kLanguages)), HasSubstr("a.tar is not a whole tar file"));
 }
 
-// Each folder once, those that are there by themselves under their own names; tar files as if they were named. A link
-// to nothing may be an image that is missed, so it is an error.
+// Each folder is listed once; folders reached without a link keep their own names; tar files count as if named. A link
+// to nothing is an error, since an image may be missing.
 TEST(ImageFolder, LinksAndTarFilesBelow) {
   const TemporaryFolder folder;
   Spill(folder / "in/d/b.png", Png(2));
@@ -238,12 +238,12 @@ TEST(PrepareImages, MakesADataset) {
   EXPECT_LE(length, dataset.manifest.caption_tokens_max);
   std::vector<uint8_t> pixels(6 * 8 * 3);
   for (int64_t i = 0; i < dataset.train->count(); ++i) {
-    // Only number 2 has the shape that was asked for; the others have white at the right or at the bottom.
+    // Only number 2 has the requested shape; the others get white at the right or at the bottom.
     ASSERT_TRUE(dataset.train->ReadPixels(i, pixels).ok());
     EXPECT_EQ(pixels.back(), OrDie(dataset.train->ReadCaption({i, 0, 0})) == "number 2" ? 0 : 255) << i;
     EXPECT_EQ(pixels[(3 * 8 + 4) * 3], 0);
   }
-  // Again into the same folder, another set: it takes the place of the first.
+  // Another set in the same folder replaces the first.
   options.channels = 1;
   options.keep = {"number 2", "number 3", "*4"};
   options.leave_out = {"*3"};
@@ -260,7 +260,7 @@ TEST(PrepareImages, MakesADataset) {
   EXPECT_EQ(OrDie(PrepareImages(TenImages(), options)).manifest.train_images, 3);  // 0, 3 and 6
 }
 
-// A list of images may name some that are gone: they count as damaged.
+// Images that a list names but that are missing count as damaged.
 TEST(PrepareImages, MissingImagesAreCounted) {
   const TemporaryFolder folder;
   Spill(folder / "in/a.png", Png(1));
@@ -277,7 +277,7 @@ TEST(PrepareImages, MissingImagesAreCounted) {
               HasSubstr("gone.png: No such file or directory; data.prepare.images.damaged_max allows 0 such images"));
 }
 
-// The same images in the same order.
+// The same images in the same order, as edges.
 TEST(PrepareImages, EdgesStandInTheImagesPlaces) {
   const TemporaryFolder folder;
   PrepareImagesOptions options = {
