@@ -109,7 +109,7 @@ constexpr Declarer kAbseil[] = {
      "PermissionDeniedError ResourceExhaustedError Status StatusCode UnavailableError UnimplementedError UnknownError"},
     {"absl/status/statusor.h", "StatusOr"},
     {"absl/strings/ascii.h",
-     "AsciiStrToLower RemoveExtraAsciiWhitespace StripAsciiWhitespace ascii_iscntrl ascii_isdigit"},
+     "AsciiStrToLower RemoveExtraAsciiWhitespace StripAsciiWhitespace ascii_isalnum ascii_iscntrl ascii_isdigit"},
     {"absl/strings/escaping.h", "Base64Escape CEscape CHexEscape"},
     {"absl/strings/match.h", "EndsWith EndsWithIgnoreCase StartsWith StrContains"},
     {"absl/strings/numbers.h", "SimpleAtod SimpleAtoi SimpleHexAtoi"},
