@@ -353,10 +353,6 @@ TEST(Schedule, WeightsAndShifts) {
   EXPECT_DOUBLE_EQ(MinSnrWeight(Prediction::kVelocity, 19, 0), 1);
   EXPECT_DOUBLE_EQ(ShiftFlowTime(0.5, 3), 0.75);
   EXPECT_DOUBLE_EQ(ShiftFlowTime(1, 7), 1);
-  EXPECT_DOUBLE_EQ(ResolutionShift(1024 * 1024, 256 * 256), 4);
-  EXPECT_DOUBLE_EQ(EmaWarmupDecay(0, 0.9999, 2.0 / 3), 0);
-  EXPECT_DOUBLE_EQ(EmaWarmupDecay(7, 0.9999, 2.0 / 3), 0.75);
-  EXPECT_DOUBLE_EQ(EmaWarmupDecay(100'000'000, 0.9999, 2.0 / 3), 0.9999);
 }
 
 TEST(Noise, IsNormalAndAFunctionOfItsKey) {

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
-#include <limits>
 #include <numeric>
 #include <utility>
 
@@ -174,34 +172,6 @@ std::string ImageLoader::Describe() const {
                    " tokens, others ", FormatExact(options_.other_captions), ", languages");
   for (const int32_t language : options_.languages) absl::StrAppend(&text, " ", language);
   return absl::StrCat(text, ", seed ", options_.seed);
-}
-
-std::vector<ImageSize> AspectBuckets(int64_t area, int32_t multiple, double ratio_max) {
-  APTM_CHECK(area > 0 && multiple > 0 && ratio_max >= 1, area, ", ", multiple, ", ", ratio_max);
-  std::vector<ImageSize> buckets;
-  const double unit = multiple, side_max = std::sqrt(static_cast<double>(area) * ratio_max) + unit;
-  for (int32_t width = multiple; width <= side_max; width += multiple) {
-    const int32_t units = std::max(1, static_cast<int32_t>(std::lrint(static_cast<double>(area) / width / unit)));
-    const ImageSize size = {.width = width, .height = units * multiple};
-    const double ratio = static_cast<double>(size.width) / size.height;
-    if (ratio <= ratio_max && ratio >= 1 / ratio_max) buckets.push_back(size);
-  }
-  return buckets;
-}
-
-int64_t BucketOf(std::span<const ImageSize> buckets, ImageSize image) {
-  APTM_CHECK(!buckets.empty() && image.width > 0 && image.height > 0);
-  const auto log_ratio = [](ImageSize size) { return std::log(static_cast<double>(size.width) / size.height); };
-  int64_t best = 0;
-  double least = std::numeric_limits<double>::infinity();
-  for (size_t i = 0; i < buckets.size(); ++i) {
-    const double distance = std::abs(log_ratio(buckets[i]) - log_ratio(image));
-    if (distance < least) {
-      least = distance;
-      best = static_cast<int64_t>(i);
-    }
-  }
-  return best;
 }
 
 }  // namespace angel_ptm

@@ -84,17 +84,6 @@ class ImageLoader {
   int64_t sample_count_;
 };
 
-// Aspect buckets: sizes of about `area` pixels whose sides are multiples of `multiple` and whose aspect ratios (width
-// to height) are from 1 / ratio_max to ratio_max, in the order of their widths.
-struct ImageSize {
-  int32_t width = 0, height = 0;
-  friend bool operator==(const ImageSize&, const ImageSize&) = default;
-};
-std::vector<ImageSize> AspectBuckets(int64_t area, int32_t multiple, double ratio_max);
-// The index of the bucket for an image of that size: the one whose aspect ratio differs by the least factor; of two,
-// the earlier.
-int64_t BucketOf(std::span<const ImageSize> buckets, ImageSize image);
-
 }  // namespace angel_ptm
 
 #endif  // ANGEL_PTM_DATA_IMAGES_IMAGE_LOADER_H_

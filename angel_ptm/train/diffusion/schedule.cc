@@ -28,8 +28,6 @@ Mix DiffusionSchedule::At(int64_t t) const {
 
 double ShiftFlowTime(double t, double shift) { return shift * t / (1 + (shift - 1) * t); }
 
-double ResolutionShift(double pixels, double base_pixels) { return std::sqrt(pixels / base_pixels); }
-
 namespace {
 
 // out = a * x + b * y.
@@ -89,10 +87,6 @@ StepBound BoundAt(const DiffusionSchedule& schedule, Prediction prediction, int6
 double MinSnrWeight(Prediction prediction, double snr, double gamma) {
   if (gamma <= 0) return 1;
   return std::min(snr, gamma) / (prediction == Prediction::kVelocity ? snr + 1 : snr);
-}
-
-double EmaWarmupDecay(int64_t step, double decay_max, double power) {
-  return std::min(decay_max, 1 - std::pow(1 + static_cast<double>(step), -power));
 }
 
 }  // namespace angel_ptm

@@ -48,8 +48,6 @@ class DiffusionSchedule {
 inline Mix FlowMix(double t) { return {.signal = 1 - t, .noise = t}; }
 // t' = s t / (1 + (s - 1) t): larger images need more noise to lose the same detail (Esser et al. 2024).
 double ShiftFlowTime(double t, double shift);
-// s for an image of `pixels`, relative to s = 1 at `base_pixels`: the square root of their ratio.
-double ResolutionShift(double pixels, double base_pixels);
 
 // noisy = signal * clean + noise * eps. All spans have one length.
 void AddNoise(Mix mix, std::span<const float> clean, std::span<const float> eps, std::span<float> noisy);
@@ -75,9 +73,6 @@ StepBound BoundAt(const DiffusionSchedule& schedule, Prediction prediction, int6
 // Weight relative to the plain mean squared error of the prediction: min(SNR, gamma) / SNR for eps (Hunyuan-DiT uses it
 // for v, too), min(SNR, gamma) / (SNR + 1) for v (Hang et al. 2023). gamma <= 0: 1.
 double MinSnrWeight(Prediction prediction, double snr, double gamma);
-
-// Decay of a moving average of weights at step n (from 0): min(decay_max, 1 - (1 + n)^-power).
-double EmaWarmupDecay(int64_t step, double decay_max, double power);
 
 }  // namespace angel_ptm
 

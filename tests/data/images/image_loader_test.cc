@@ -188,23 +188,5 @@ TEST_F(ImageLoaderTest, OptionsThatCannotBeAreRefused) {
   EXPECT_THAT(error({.caption_tokens = 1, .languages = {2}}), HasSubstr("wanted 0 to 1, got 2"));
 }
 
-TEST(AspectBuckets, HaveAboutOneArea) {
-  const std::vector<ImageSize> buckets = AspectBuckets(1024 * 1024, 64, 2);
-  EXPECT_THAT(buckets, testing::Contains(ImageSize{1024, 1024}));
-  std::set<int32_t> widths;
-  for (const ImageSize& size : buckets) {
-    EXPECT_EQ(size.width % 64, 0);
-    EXPECT_EQ(size.height % 64, 0);
-    EXPECT_NEAR(static_cast<double>(size.width) * size.height / (1024 * 1024), 1, 0.05);
-    EXPECT_LE(static_cast<double>(size.width) / size.height, 2);
-    EXPECT_GE(static_cast<double>(size.width) / size.height, 0.5);
-    EXPECT_TRUE(widths.insert(size.width).second);
-  }
-  EXPECT_GE(buckets.size(), 9U);
-  EXPECT_EQ(buckets[static_cast<size_t>(BucketOf(buckets, {300, 301}))], (ImageSize{1024, 1024}));
-  EXPECT_EQ(BucketOf(buckets, {1, 1000}), 0);
-  EXPECT_EQ(BucketOf(buckets, {1000, 1}), static_cast<int64_t>(buckets.size()) - 1);
-}
-
 }  // namespace
 }  // namespace angel_ptm
