@@ -14,6 +14,7 @@
 #include "angel_ptm/model/op_rules.h"
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/op_kind.h"
+#include "kernels/ops/add_rms_norm.h"
 #include "kernels/ops/attention.h"
 #include "kernels/ops/grouped_matmul.h"
 #include "kernels/ops/matmul.h"
