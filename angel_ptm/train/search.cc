@@ -60,9 +60,9 @@ absl::Status ModelFits(const TrainConfig& config, const RunFactsForPlan& facts) 
 }  // namespace
 
 absl::StatusOr<LargestModel> FindLargestModel(const TrainConfig& config, const Cluster& cluster,
-                                              const RunFactsForPlan& facts, ScaleAxis axis) {
+                                              const RunFactsForPlan& facts, ScaleAxis axis, int64_t layers_max) {
   LargestModel largest;
-  const int64_t steps_max = axis == ScaleAxis::kDepth ? kLayersMax : int64_t{1} << 20;
+  const int64_t steps_max = axis == ScaleAxis::kDepth ? layers_max : int64_t{1} << 20;
   int64_t too_many = 1;
   for (;; too_many *= 2) {
     const absl::Status fits = ModelFits(WithModel(config, axis, too_many), facts);

@@ -28,14 +28,12 @@ struct LargestModel {
   std::string refusal;  // why one step more does not fit
 };
 
-inline constexpr int64_t kLayersMax = 1024;  // of FindLargestModel; a power of two
-
 // Finds the largest model of the configuration's family, scaled along `axis`, whose plan fits the budgets. The budgets
 // must be set (WithBudgetsOf). A larger model needs more of every tier, so bisection finds it: `steps` steps fit, one
-// more does not. kResourceExhausted: even a single step is refused. kOutOfRange: kLayersMax layers fit. The search
-// ends there, since nobody trains deeper models and planning them takes minutes.
+// more does not. kResourceExhausted: even a single step is refused. kOutOfRange: `layers_max` layers, a power of two,
+// fit. The search ends there, since nobody trains deeper models and planning them takes minutes.
 absl::StatusOr<LargestModel> FindLargestModel(const TrainConfig& config, const Cluster& cluster,
-                                              const RunFactsForPlan& facts, ScaleAxis axis);
+                                              const RunFactsForPlan& facts, ScaleAxis axis, int64_t layers_max = 1024);
 
 struct Candidate {
   std::vector<std::string> settings;  // path=value, where they differ from the given configuration
