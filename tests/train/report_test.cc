@@ -194,7 +194,7 @@ TEST(ReportTest, NotesOfSamplesAreThoseOfTheLastReading) {
   ASSERT_TRUE(run.ok()) << run.status();
   EXPECT_EQ(run->notes.size(), 1u);
   ASSERT_EQ(run->sample_notes.size(), 1u);
-  EXPECT_TRUE(Has(run->sample_notes[0], "left out what is not a sample"));
+  EXPECT_TRUE(Has(run->sample_notes[0], "ignored what is not a sample"));
   Spill(folder / "run/samples.jsonl", R"({"prompt": "a", "text": "b", "step": 1})"
                                       "\n");
   ReadSamples(&*run);
