@@ -115,7 +115,7 @@ absl::Status CanRun(const EmbeddingArgs& a) {
 }
 absl::Status CanRun(const EmbeddingGradArgs& a) {
   return Asks("embedding_grad")
-      .Alike({{"dy", a.dy}})
+      .Fp32OrBf16({{"dy", a.dy}})
       .ResultOf({"dy", a.dy}, {{"dtable", a.dtable}})
       .Range("tokens", a.t, 1, kInt32Max);
 }
@@ -293,7 +293,7 @@ absl::Status CanRun(const GatedAddGradArgs& a) {
 }
 absl::Status CanRun(const AddRowsArgs& a) { return Asks("add_rows").Alike({{"x", a.x}, {"y", a.y}, {"rows", a.rows}}); }
 absl::Status CanRun(const AddRowsGradArgs& a) {
-  return Asks("add_rows_grad").Alike({{"dy", a.dy}}).ResultOf({"dy", a.dy}, {{"drows", a.drows}});
+  return Asks("add_rows_grad").Fp32OrBf16({{"dy", a.dy}}).ResultOf({"dy", a.dy}, {{"drows", a.drows}});
 }
 template <typename Args>
 absl::Status NormedHeads(Asks asks, const Args& a) {

@@ -134,7 +134,19 @@ TEST_F(ImageLatentsTest, StandForThePixels) {
   const TrainConfig pixels = Config("pixels"), latents = Config("latents", {"model.dit.latents=true"});
   ASSERT_EQ(ErrorOfRun(pixels), "");
   ASSERT_EQ(ErrorOfRun(latents), "");
+  ASSERT_EQ(MetricLines(pixels).size(), 12u);
   EXPECT_EQ(MetricLines(latents), MetricLines(pixels));
+  // They are read, not the pixels: others give another curve, and so do others that are held out.
+  const TrainConfig unlike = Config("unlike", {"model.dit.latents=true", "sampling.every_steps=0"});
+  Write("train", *dataset_.train, -1);
+  ASSERT_EQ(ErrorOfRun(unlike), "");
+  EXPECT_NE(MetricLines(unlike)[0], MetricLines(pixels)[0]);
+  Write("train", *dataset_.train);
+  Write("validation", *dataset_.validation, -1);
+  const TrainConfig held_out = Config("held_out", {"model.dit.latents=true", "sampling.every_steps=0"});
+  ASSERT_EQ(ErrorOfRun(held_out), "");
+  EXPECT_EQ(MetricLines(held_out)[0], MetricLines(pixels)[0]);
+  EXPECT_NE(MetricLines(held_out)[3], MetricLines(pixels)[3]);
 
   const std::string sampled = absl::StrCat(SamplesFolder(folder_.path() + "/latents", 12), "/latents.safetensors");
   const SafetensorsReader file = OrDie(SafetensorsReader::Open(sampled));

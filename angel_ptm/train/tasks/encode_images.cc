@@ -309,9 +309,13 @@ absl::Status EncodeConditions(const AutoencoderKlDirectory& autoencoder, const s
       {.name = "condition", .shape = {count, encoder->channels(), height, width}}};
   return WriteSafetensors(output, tensors, {}, [&](SafetensorsWriter& writer) -> absl::Status {
     std::vector<uint8_t> pixels(static_cast<size_t>(images.height() * images.width() * kColours));
+    const std::vector<float> none(static_cast<size_t>(tensors[0].shape.elements() / count));
+    std::vector<float> latent;
     for (int64_t number = 0; number < count; ++number) {
-      std::vector<float> latent(static_cast<size_t>(tensors[0].shape.elements() / count));
-      if (number < images.count()) {
+      const auto at = static_cast<size_t>(number);
+      if (number >= images.count()) {
+        latent = none;
+      } else if (number == 0 || paths[at] != paths[at - 1]) {  // all prompts may have the same one
         RETURN_IF_ERROR(images.Read(number, pixels));
         ASSIGN_OR_RETURN(const Posterior posterior, encoder->Encode(pixels));
         latent = LatentOf(posterior, autoencoder, {}, number);
